@@ -1,2 +1,3 @@
-//! Crate root.
+//! The reporter's entry point.
+
 fn main() {}

@@ -1,0 +1,7 @@
+//! The reporter: it drives a whole run (preflight, cluster, phases) and makes the report of it.
+//!
+//! The driving half (`cli`, `run`, `cluster`, `generator`, `folder`) ends in a results folder; the
+//! reporting half reads that folder and nothing else.
+#![forbid(unsafe_code)]
+
+pub mod run;
