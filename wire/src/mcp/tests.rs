@@ -1,0 +1,1 @@
+//! Tests of the MCP messages against serde_json.
