@@ -4,4 +4,7 @@
 //! reporting half reads that folder and nothing else.
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod exit;
+pub mod folder;
 pub mod run;

@@ -1,3 +1,5 @@
 //! A run: its plan, its stages, and the record that it leaves behind.
 
+pub mod plan;
+pub mod procfs;
 pub mod record;
