@@ -1,0 +1,177 @@
+//! The server's life: listeners, connections, and the orderly end.
+//!
+//! Owns the order of things. It must not know protocols.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    cli::Options,
+    handler::Handler,
+    lines,
+    listen::{accept_until, listen},
+    metrics::{Carrier, Metrics},
+    web,
+};
+
+/// How long sessions may take to end once they are told to.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+/// A listener that cannot be made; nothing later is fatal.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let at = |port| SocketAddr::new(options.bind, port);
+    let http = listen("HTTP", "--port", at(options.port), options.backlog)?;
+    let tcp = listen("TCP", "--tcp-port", at(options.tcp_port), options.backlog)?;
+    let scrape =
+        listen("metrics", "--metrics-port", at(options.metrics_port), options.backlog.min(128))?;
+    let (http_at, tcp_at, scrape_at) =
+        (http.local_addr()?, tcp.local_addr()?, scrape.local_addr()?);
+
+    let stop = Stop::default();
+    let metrics = Metrics::new();
+    let handler = Handler::new(metrics.clone(), stop.streams.clone());
+    let mcp = web::mcp_service(&options, &metrics, handler.clone(), &stop.streams, &stop.sessions);
+    let routes = web::main_routes(mcp, metrics.clone(), stop.health.clone());
+    let tracker = TaskTracker::new();
+
+    let spawn_http = {
+        let (tracker, metrics, stop) = (tracker.clone(), metrics.clone(), stop.clone());
+        async move {
+            let serve = |stream| {
+                let open = metrics.connection_opened(Carrier::Http);
+                let connection =
+                    web::serve_connection(stream, routes.clone(), stop.connections.clone());
+                tracker.spawn(async move {
+                    connection.await;
+                    drop(open);
+                });
+            };
+            accept_until(http, stop.listeners.clone(), &metrics, serve).await;
+        }
+    };
+    let spawn_tcp = {
+        let (tracker, metrics, stop) = (tracker.clone(), metrics.clone(), stop.clone());
+        async move {
+            let serve = |stream| {
+                let open = metrics.connection_opened(Carrier::Tcp);
+                let connection = lines::serve_connection(
+                    stream,
+                    handler.clone(),
+                    metrics.clone(),
+                    stop.connections.clone(),
+                );
+                tracker.spawn(async move {
+                    connection.await;
+                    drop(open);
+                });
+            };
+            accept_until(tcp, stop.listeners.clone(), &metrics, serve).await;
+        }
+    };
+    let spawn_scrape = {
+        let (metrics, stop) = (metrics.clone(), stop.clone());
+        let routes = web::metrics_routes(metrics.clone());
+        async move {
+            let serve = |stream| {
+                tokio::spawn(web::serve_connection(
+                    stream,
+                    routes.clone(),
+                    stop.connections.clone(),
+                ));
+            };
+            accept_until(scrape, stop.listeners.clone(), &metrics, serve).await;
+        }
+    };
+    tokio::spawn(spawn_http);
+    tokio::spawn(spawn_tcp);
+    tokio::spawn(spawn_scrape);
+    tracing::info!(
+        "listening: http://{http_at}/mcp http://{http_at}/health tcp://{tcp_at} \
+         http://{scrape_at}/metrics"
+    );
+
+    let name = signals.next().await;
+    tracing::info!("{name}: stopping, requests in flight have {} s", options.grace);
+    end(&options, &stop, &tracker, &metrics, &mut signals).await;
+    Ok(())
+}
+
+/// The stages of the end, in their order.
+#[derive(Debug, Clone, Default)]
+struct Stop {
+    /// /health answers 503.
+    health: CancellationToken,
+    /// No more connections are accepted.
+    listeners: CancellationToken,
+    /// GET streams and subscriptions end.
+    streams: CancellationToken,
+    /// A connection ends after the request that it is serving.
+    connections: CancellationToken,
+    /// Sessions and unanswered requests end.
+    sessions: CancellationToken,
+}
+
+async fn end(
+    options: &Options,
+    stop: &Stop,
+    tracker: &TaskTracker,
+    metrics: &Arc<Metrics>,
+    signals: &mut Signals,
+) {
+    stop.health.cancel();
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(options.drain)) => {}
+        _ = signals.next() => {}
+    }
+    stop.listeners.cancel();
+    stop.streams.cancel();
+    stop.connections.cancel();
+    tracker.close();
+    let finished = tokio::select! {
+        () = tracker.wait() => true,
+        () = tokio::time::sleep(Duration::from_secs(options.grace)) => false,
+        _ = signals.next() => false,
+    };
+    stop.sessions.cancel();
+    let close = async {
+        while metrics.sessions_open() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(CLOSE_TIME, close).await;
+    let (http, tcp) =
+        (metrics.connections_open(Carrier::Http), metrics.connections_open(Carrier::Tcp));
+    if finished {
+        tracing::info!("stopped: all requests were answered");
+    } else {
+        tracing::warn!("stopped: {http} HTTP and {tcp} TCP connections were cut off");
+    }
+}
+
+/// SIGTERM and SIGINT, caught from construction on: as PID 1 neither has a default action.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
