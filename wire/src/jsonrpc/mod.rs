@@ -3,6 +3,7 @@
 //! Owns the vocabulary ([`Message`], [`Id`], [`Method`]); [`Scanner`] reads it from bytes. Knows
 //! nothing of HTTP, of lines, or of which request is waiting for an answer.
 
+mod facts;
 mod scanner;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ pub enum Kind {
     Result,
     /// A `result` with `isError: true`: the tool failed.
     ToolError,
-    /// An `error` with this `code`, saturated to 32 bits; 0 where it is absent or no number.
+    /// An `error` with this `code`, saturated to 32 bits; 0 where it is absent or no integer.
     Error(i32),
     /// `method` and `id`: the server asks the client.
     Request(Method),
@@ -54,6 +55,19 @@ pub enum ResultType {
     InputRequired,
     /// Any other value.
     Other,
+}
+
+/// The words of `resultType`, sorted.
+const TYPE_WORDS: Table = &["complete", "input_required"];
+
+impl ResultType {
+    fn from_index(index: Option<u8>) -> Self {
+        match index {
+            Some(0) => Self::Complete,
+            Some(1) => Self::InputRequired,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What is learnt from one whole message.
