@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod cluster;
 pub mod exit;
 pub mod folder;
+pub mod preflight;
 pub mod run;

@@ -49,6 +49,39 @@ pub fn process(pid: u32, units: Units) -> Option<ProcessSample> {
     Some(sample)
 }
 
+/// Samples a process and all that descend from it, summed: a server may fork workers. None once
+/// the process itself is gone. Where the kernel does not list children
+/// (`CONFIG_PROC_CHILDREN`), it is the process alone.
+pub fn tree(pid: u32, units: Units) -> Option<ProcessSample> {
+    let mut sum = process(pid, units)?;
+    let mut waiting = children(pid);
+    for _ in 0..DESCENDANTS_MAX {
+        let Some(child) = waiting.pop() else { break };
+        let Some(sample) = process(child, units) else { continue };
+        sum.rss_bytes += sample.rss_bytes;
+        sum.cpu_ns += sample.cpu_ns;
+        sum.fds += sample.fds;
+        sum.threads += sample.threads;
+        waiting.extend(children(child));
+    }
+    Some(sum)
+}
+
+/// Descendants of one replica that are looked at.
+const DESCENDANTS_MAX: usize = 1_024;
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    threads
+        .flatten()
+        .filter_map(|thread| text(thread.path().join("children")))
+        .flat_map(|list| {
+            let pids = list.split_ascii_whitespace().filter_map(|word| word.parse().ok());
+            pids.collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
 /// Open descriptors of a process; none if it is gone or belongs to somebody else.
 pub fn open_descriptors(pid: u32) -> Option<u64> {
     let path = format!("/proc/{pid}/fd");

@@ -219,8 +219,25 @@ pub struct HostRecord {
     pub load_1min: f64,
 }
 
-/// Columns of the replicas' samples. `cpu_ns` is the CPU time since the process started; a restart
-/// shows as a new `pid` and `incarnation` and begins at zero.
+impl EventRecord {
+    /// An instant; the caller fills in what else is known of it.
+    pub fn at(at_ns: u64, kind: EventRecordKind) -> Self {
+        Self {
+            at_ns,
+            until_ns: at_ns,
+            kind,
+            stage: String::new(),
+            replica: String::new(),
+            incarnation: 0,
+            from: 0,
+            to: 0,
+            text: String::new(),
+        }
+    }
+}
+
+/// Columns of the replicas' samples. `cpu_ns` is the CPU time since the process started; a
+/// process's children are included; a restart shows as a new `pid` and `incarnation` and begins at zero.
 pub const REPLICAS_HEADER: &str = "at_ns,replica,pid,incarnation,rss_bytes,cpu_ns,fds,threads";
 
 /// Columns of the generator's samples; the process is another one in each stage.
