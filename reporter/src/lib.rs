@@ -4,9 +4,13 @@
 //! reporting half reads that folder and nothing else.
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 pub mod clock;
 pub mod cluster;
 pub mod exit;
 pub mod folder;
 pub mod preflight;
+pub mod report;
+pub mod results;
 pub mod run;
+pub mod verdict;

@@ -1,0 +1,264 @@
+//! The workers' samples: the three counts of connections over time, and each worker's own load.
+//!
+//! It knows the names of `sample_fields` and nothing of files.
+
+use std::collections::BTreeMap;
+
+use latlog::Sample;
+
+use super::frame::{Buckets, Span};
+use crate::results::WorkerResult;
+
+/// The positions of the fields that are used; a log that lacks one has no figure for it.
+#[derive(Clone, Debug, Default)]
+pub struct Fields(BTreeMap<String, usize>);
+
+impl Fields {
+    /// From the plan's `sample_fields`.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(names.into_iter().enumerate().map(|(index, name)| (name.to_owned(), index)).collect())
+    }
+
+    fn get(&self, sample: &Sample, name: &str) -> Option<u64> {
+        sample.values.get(*self.0.get(name)?).copied()
+    }
+}
+
+/// The counts of connections; each is the sum of all workers' at the end of a bucket.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// TCP established.
+    pub tcp_open: Vec<Option<u64>>,
+    /// Sessions established.
+    pub session_established: Vec<Option<u64>>,
+    /// Sessions whose last heartbeat was answered in time.
+    pub session_alive: Vec<Option<u64>>,
+    /// SSE streams open.
+    pub stream_open: Vec<Option<u64>>,
+    /// Requests sent and not yet answered.
+    pub in_flight: Vec<Option<u64>>,
+}
+
+const GAUGES: [&str; 5] =
+    ["tcp_open", "session_established", "session_alive", "stream_open", "in_flight"];
+
+/// One worker's samples.
+#[derive(Clone, Debug)]
+pub struct WorkerSamples {
+    gauges: [Vec<Option<u64>>; 5],
+    cpu: Vec<Option<(u64, u64)>>,
+    first_in_hold: Option<Sample>,
+    last_in_hold: Option<Sample>,
+    last: Option<Sample>,
+    reap_lag_ns_max: Option<u64>,
+    turn_ns_max: Option<u64>,
+    rss_bytes_max: u64,
+}
+
+/// All workers of a stage.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    buckets: Buckets,
+    hold: Option<Span>,
+    fields: BTreeMap<u16, Fields>,
+    workers: BTreeMap<(u16, u16), WorkerSamples>,
+}
+
+impl Samples {
+    /// Nothing seen yet.
+    pub fn new(buckets: Buckets, hold: Option<Span>) -> Self {
+        Self { buckets, hold, fields: BTreeMap::new(), workers: BTreeMap::new() }
+    }
+
+    /// Says what the samples of a log contain; before its first sample.
+    pub fn describe(&mut self, log: u16, fields: Fields) {
+        self.fields.insert(log, fields);
+    }
+
+    /// Takes one sample, whose time is on the frame's clock.
+    pub fn feed(&mut self, log: u16, worker: u16, sample: &Sample) {
+        let Some(fields) = self.fields.get(&log) else { return };
+        let count = self.buckets.count;
+        let state = self.workers.entry((log, worker)).or_insert_with(|| WorkerSamples::new(count));
+        if let Some(bucket) = self.buckets.of(sample.at_ns) {
+            for (gauge, name) in state.gauges.iter_mut().zip(GAUGES) {
+                gauge[bucket] = fields.get(sample, name);
+            }
+            state.cpu[bucket] = fields.get(sample, "cpu_ns").map(|cpu| (sample.at_ns, cpu));
+        }
+        let rss = fields.get(sample, "rss_bytes").unwrap_or(0);
+        state.rss_bytes_max = state.rss_bytes_max.max(rss);
+        if self.hold.is_some_and(|hold| hold.contains(sample.at_ns)) {
+            state.reap_lag_ns_max =
+                state.reap_lag_ns_max.max(fields.get(sample, "reap_lag_ns_max"));
+            state.turn_ns_max = state.turn_ns_max.max(fields.get(sample, "turn_ns_max"));
+            state.first_in_hold.get_or_insert_with(|| sample.clone());
+            state.last_in_hold = Some(sample.clone());
+        }
+        state.last = Some(sample.clone());
+    }
+
+    /// The counts of connections.
+    pub fn counts(&self) -> Counts {
+        let sum = |gauge: usize| {
+            let courses: Vec<Vec<Option<u64>>> =
+                self.workers.values().map(|worker| carried(&worker.gauges[gauge])).collect();
+            (0..self.buckets.count)
+                .map(|bucket| {
+                    courses.iter().filter_map(|course| course[bucket]).reduce(|a, b| a + b)
+                })
+                .collect()
+        };
+        Counts {
+            tcp_open: sum(0),
+            session_established: sum(1),
+            session_alive: sum(2),
+            stream_open: sum(3),
+            in_flight: sum(4),
+        }
+    }
+
+    /// Each worker in the hold phase.
+    pub fn workers(&self) -> Vec<WorkerResult> {
+        let result = |(index, (key, worker)): (usize, (&(u16, u16), &WorkerSamples))| {
+            let fields = &self.fields[&key.0];
+            worker.result(index as u64, fields)
+        };
+        self.workers.iter().enumerate().map(result).collect()
+    }
+
+    /// CPU share of each worker over time: CPU time over wall time from sample to sample.
+    pub fn cpu_over_time(&self) -> Vec<Vec<Option<f64>>> {
+        let course = |worker: &WorkerSamples| {
+            let mut before: Option<(u64, u64)> = None;
+            worker
+                .cpu
+                .iter()
+                .map(|sample| {
+                    let (at, cpu) = (*sample)?;
+                    let share = before.and_then(|(at_before, cpu_before)| {
+                        let wall = at.checked_sub(at_before).filter(|wall| *wall > 0)?;
+                        Some(cpu.saturating_sub(cpu_before) as f64 / wall as f64)
+                    });
+                    before = Some((at, cpu));
+                    share
+                })
+                .collect()
+        };
+        self.workers.values().map(course).collect()
+    }
+
+    /// The last value of a counter, summed over all workers; none if no log has it.
+    pub fn total(&self, name: &str) -> Option<u64> {
+        let last = |(key, worker): (&(u16, u16), &WorkerSamples)| {
+            self.fields[&key.0].get(worker.last.as_ref()?, name)
+        };
+        self.workers.iter().filter_map(last).reduce(|a, b| a + b)
+    }
+
+    /// The highest resident memory of a generator process.
+    pub fn rss_bytes_max(&self) -> Option<u64> {
+        self.workers.values().map(|worker| worker.rss_bytes_max).max().filter(|rss| *rss > 0)
+    }
+}
+
+impl WorkerSamples {
+    fn new(buckets: usize) -> Self {
+        Self {
+            gauges: std::array::from_fn(|_| vec![None; buckets]),
+            cpu: vec![None; buckets],
+            first_in_hold: None,
+            last_in_hold: None,
+            last: None,
+            reap_lag_ns_max: None,
+            turn_ns_max: None,
+            rss_bytes_max: 0,
+        }
+    }
+
+    fn result(&self, worker: u64, fields: &Fields) -> WorkerResult {
+        let growth = |name: &str| {
+            let first = fields.get(self.first_in_hold.as_ref()?, name)?;
+            Some(fields.get(self.last_in_hold.as_ref()?, name)?.saturating_sub(first))
+        };
+        let wall_ns = self
+            .first_in_hold
+            .as_ref()
+            .zip(self.last_in_hold.as_ref())
+            .map(|(first, last)| last.at_ns.saturating_sub(first.at_ns))
+            .filter(|wall| *wall > 0);
+        let share = |name: &str| Some(growth(name)? as f64 / wall_ns? as f64);
+        let last = |name: &str| self.last.as_ref().and_then(|last| fields.get(last, name));
+        WorkerResult {
+            worker,
+            cpu_share: share("cpu_ns"),
+            wait_share: share("wait_ns"),
+            sent: growth("sent").unwrap_or(0),
+            turn_ns_max: self.turn_ns_max,
+            reap_lag_ns_max: self.reap_lag_ns_max,
+            enobufs: growth("enobufs").unwrap_or(0),
+            send_buffer_waits: growth("send_buffer_waits").unwrap_or(0),
+            log_lost_records: last("log_lost_records").unwrap_or(0),
+        }
+    }
+}
+
+/// A gauge with its gaps filled by the value before, from its first to its last sample.
+fn carried(gauge: &[Option<u64>]) -> Vec<Option<u64>> {
+    let end = gauge.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    let mut held = None;
+    gauge
+        .iter()
+        .enumerate()
+        .map(|(bucket, value)| {
+            held = if bucket < end { value.or(held) } else { None };
+            held
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn samples() -> Samples {
+        let buckets = Buckets::cover(Span { start_ns: 0, end_ns: 5 * SECOND_NS });
+        let hold = Span { start_ns: SECOND_NS, end_ns: 4 * SECOND_NS };
+        let mut samples = Samples::new(buckets, Some(hold));
+        samples.describe(0, Fields::new(["tcp_open", "cpu_ns", "sent", "log_lost_records"]));
+        samples
+    }
+
+    fn sample(at_ns: u64, values: [u64; 4]) -> Sample {
+        Sample { at_ns, values: values.to_vec() }
+    }
+
+    #[test]
+    fn counts_are_sums_over_workers_with_gaps_carried() {
+        let mut samples = samples();
+        samples.feed(0, 0, &sample(0, [10, 0, 0, 0]));
+        samples.feed(0, 0, &sample(2 * SECOND_NS, [30, 0, 0, 0]));
+        samples.feed(0, 1, &sample(SECOND_NS, [5, 0, 0, 0]));
+        let counts = samples.counts();
+        assert_eq!(counts.tcp_open, [Some(10), Some(15), Some(30), None, None]);
+        assert_eq!(counts.stream_open, [None; 5], "a field that the log lacks has no figure");
+    }
+
+    #[test]
+    fn a_workers_share_is_of_the_hold_phase() {
+        let mut samples = samples();
+        samples.feed(0, 0, &sample(0, [0, 0, 0, 0]));
+        samples.feed(0, 0, &sample(SECOND_NS, [0, SECOND_NS, 100, 0]));
+        samples.feed(0, 0, &sample(3 * SECOND_NS, [0, 2 * SECOND_NS, 300, 0]));
+        samples.feed(0, 0, &sample(4 * SECOND_NS, [0, 3 * SECOND_NS, 400, 7]));
+        let worker = &samples.workers()[0];
+        assert_eq!(worker.cpu_share, Some(0.5));
+        assert_eq!((worker.sent, worker.log_lost_records), (200, 7));
+        assert_eq!(worker.wait_share, None);
+        let course = &samples.cpu_over_time()[0];
+        assert_eq!(course[1..4], [Some(1.0), None, Some(0.5)]);
+        assert_eq!(samples.total("sent"), Some(400));
+    }
+}
