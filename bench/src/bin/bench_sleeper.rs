@@ -1,0 +1,4 @@
+//! A bare absolute-time sleeper.
+#![forbid(unsafe_code)]
+
+fn main() {}
