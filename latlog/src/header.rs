@@ -71,11 +71,13 @@ impl FileHeader {
         let start = self.start;
         let offset_ns = match end {
             Some(end) if end.mono_ns > start.mono_ns => {
-                let span = i128::from(end.mono_ns - start.mono_ns);
-                let at = i128::from(mono_ns.clamp(start.mono_ns, end.mono_ns) - start.mono_ns);
-                // Both factors are below 2^65 and 2^64 only for absurd anchors: saturate there.
-                let change = (offset(end) - offset(start)).saturating_mul(at) / span;
-                offset(start) + change
+                let span = u128::from(end.mono_ns - start.mono_ns);
+                let at = u128::from(mono_ns.clamp(start.mono_ns, end.mono_ns) - start.mono_ns);
+                let whole = offset(end) - offset(start);
+                let size = whole.unsigned_abs();
+                // In two parts, so that no anchors overflow: both products are below 2^128.
+                let part = (size / span) * at + (size % span) * at / span;
+                offset(start) + whole.signum() * part as i128
             }
             Some(_) | None => offset(start),
         };

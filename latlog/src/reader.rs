@@ -143,8 +143,8 @@ impl<S: ReadAt> LogReader<S> {
     }
 
     /// The headers of all blocks, in the order of the file, for several threads to read with
-    /// [`Self::read_block`]. Payloads are not read, so [`Self::damage`] lacks those that turn out
-    /// damaged: add them with [`Damage::count_bad`].
+    /// [`Self::read_block`]. Payloads are read only where the next header is not in its place, so
+    /// [`Self::damage`] lacks those that turn out damaged: add them with [`Damage::count_bad`].
     ///
     /// # Errors
     /// Only the system's.

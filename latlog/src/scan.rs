@@ -28,6 +28,8 @@ pub(crate) struct Scan {
     pass: Pass,
     /// Where the bytes begin that belong to no block, while such bytes are being passed.
     lost_from: Option<u64>,
+    /// Where the last of the damaged blocks ends.
+    bad_until: u64,
     tally: Tally,
     damage: Damage,
     search: Vec<u8>,
@@ -40,6 +42,7 @@ impl Scan {
             len,
             pass,
             lost_from: None,
+            bad_until: 0,
             tally: Tally::default(),
             damage: Damage::default(),
             search: Vec::new(),
@@ -67,12 +70,10 @@ impl Scan {
                 self.search_from(source, offset + BLOCK_MAGIC.len() as u64)?;
                 continue;
             };
-            let in_place = next == self.len || self.header_at(source, next)?.is_some();
-            let is_end = header.kind == BlockKind::End as u8;
-            if self.pass == Pass::Payloads || is_end || !in_place {
+            if self.reads_payload(source, &header, next)? {
                 read_payload(source, offset, &header, payload)?;
                 if crc32fast::hash(payload) != header.payload_crc {
-                    self.bad(source, &header, in_place.then_some(next))?;
+                    self.bad(source, &header, next)?;
                     continue;
                 }
             }
@@ -88,7 +89,14 @@ impl Scan {
     /// What the pass found missing, and the end block.
     pub(crate) fn finish(mut self) -> (Damage, Option<crate::record::End>) {
         if let Some(from) = self.lost_from.take() {
-            self.damage.torn_tail_bytes = self.len - from;
+            // A damaged block that ends where the file does was written whole.
+            let torn = self.bad_until < self.len;
+            let counter = if torn {
+                &mut self.damage.torn_tail_bytes
+            } else {
+                &mut self.damage.skipped_bytes
+            };
+            *counter += self.len - from;
         }
         let end = self.tally.finish(&mut self.damage);
         (self.damage, end)
@@ -115,28 +123,26 @@ impl Scan {
         Some(block)
     }
 
-    /// A sound header with a damaged payload. If the next header is in its place, the payload was
-    /// damaged where it lies; if not, anything may follow, and the search begins at once.
-    fn bad(
-        &mut self,
+    /// Whether this pass has to look at the payload of a block that ends at `next`.
+    fn reads_payload(
+        &self,
         source: &impl ReadAt,
         header: &RawHeader,
-        next: Option<u64>,
-    ) -> io::Result<()> {
+        next: u64,
+    ) -> io::Result<bool> {
+        Ok(self.pass == Pass::Payloads
+            || header.kind == BlockKind::End as u8
+            || (next != self.len && self.header_at(source, next)?.is_none()))
+    }
+
+    /// A sound header with a damaged payload, in which another block may begin: it may be the stump
+    /// of a block, and not a whole one.
+    fn bad(&mut self, source: &impl ReadAt, header: &RawHeader, next: u64) -> io::Result<()> {
         self.tally.exists(header);
         self.damage.bad_blocks += 1;
-        match next {
-            Some(next) => {
-                self.leave_lost(self.pos);
-                self.damage.skipped_bytes += header.block_bytes();
-                self.pos = next;
-                Ok(())
-            }
-            None => {
-                self.lost_from.get_or_insert(self.pos);
-                self.search_from(source, self.pos + BLOCK_MAGIC.len() as u64)
-            }
-        }
+        self.bad_until = self.bad_until.max(next);
+        self.lost_from.get_or_insert(self.pos);
+        self.search_from(source, self.pos + BLOCK_MAGIC.len() as u64)
     }
 
     fn leave_lost(&mut self, at: u64) {
