@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod analysis;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod exit;
 pub mod folder;
+pub mod generator;
 pub mod preflight;
 pub mod report;
 pub mod results;

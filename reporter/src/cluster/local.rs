@@ -238,11 +238,6 @@ impl Cluster for Local {
             }
         }
         self.wanted = to;
-        self.shared.journal.note(EventRecord {
-            from: from as u32,
-            to: to as u32,
-            ..EventRecord::at(clock::mono_ns(), EventRecordKind::ScaleCommand)
-        });
         for index in from..to {
             self.tell(Message::Start(index))?;
         }

@@ -1,0 +1,247 @@
+//! What was typed, and nothing about what it means: that is `run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  reporter run
+      100,000 MCP sessions on 12 local replicas: baseline, stress in stages, a replica killed under
+      load, scaling 12 -> 16 -> 8; about three minutes, then a report in test-results/
+  reporter run --connections 1000 --threshold 'p99<50ms'
+      the same with 1,000, and exit status 1 if the 99th percentile is 50 ms or more
+  reporter run --server 'python3 server.py --host {ip} --port {port}'
+      your own server, one process a replica
+  reporter run --server http://10.0.0.5:8080/mcp,http://10.0.0.6:8080/mcp
+      servers that run already; failover and scaling are skipped, and the report says so
+  reporter report test-results/full-100k-20260101T120000Z
+      make the report again from what was measured
+  reporter preflight --connections 1000000
+      what this host would need, what it has, and the commands that fix it
+
+Exit status: 0 valid and every threshold held; 1 a threshold failed; 2 bad usage; 3 the run itself is
+not valid; 4 this host lacks something; 130 interrupted, with what was measured kept and reported.";
+
+/// Tests how many concurrent connections an MCP server really holds, how fast, and what happens when
+/// a replica dies or the cluster is scaled.
+#[derive(Parser, Debug)]
+#[command(name = "reporter", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run everything: preflight, cluster, baseline, stress, failover, scaling, report
+    Run(RunArgs),
+    /// Make the report again from a results folder
+    Report(ReportArgs),
+    /// Check this host against a plan before a run
+    #[command(disable_help_flag = true)]
+    Preflight {
+        /// Options of the check; `reporter preflight --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Options of `reporter run`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    /// Connections of the highest stage; the stages are 1K, 10K, 50K and 100K up to this number
+    #[arg(short, long, default_value_t = 100_000, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub connections: u64,
+
+    /// quick takes minutes, full about two hours
+    #[arg(long, value_enum, default_value_t = ProfileArg::Quick)]
+    pub profile: ProfileArg,
+
+    /// Where the replicas run
+    #[arg(long, value_enum, default_value_t = Backend::Local)]
+    pub backend: Backend,
+
+    /// Replicas at the start; scaling goes to a third more and a third less
+    #[arg(long, default_value_t = 12, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=180))]
+    pub replicas: u32,
+
+    /// A server program with its arguments, where {ip}, {port}, {tcp_port} and {metrics_port} are
+    /// filled in for each replica; or addresses of running servers, separated by commas
+    /// [default: the erlmcp-server beside this program]
+    #[arg(long, value_name = "PROGRAM|ADDRESSES")]
+    pub server: Option<String>,
+
+    /// Path of the MCP endpoint
+    #[arg(long, default_value = "/mcp", value_name = "PATH")]
+    pub mcp_path: String,
+
+    /// Folder in which the results folder is made
+    #[arg(long, default_value = "test-results", value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// A condition that the results must meet, such as 'p99<500ms'; may be repeated
+    #[arg(long = "threshold", value_name = "EXPR")]
+    pub thresholds: Vec<String>,
+
+    /// Requests a second in every stage above the baseline
+    /// [default: by the number of connections, so that each is asked within its heartbeat]
+    #[arg(long, value_parser = positive, value_name = "REQ/S")]
+    pub rate: Option<f64>,
+
+    /// A session counts as alive while it was answered within this time
+    #[arg(long, default_value = "30s", value_parser = duration_ns, value_name = "TIME")]
+    pub heartbeat: u64,
+
+    /// Delay before a dead replica is started again
+    #[arg(long, default_value = "1s", value_parser = duration_ns, value_name = "TIME")]
+    pub restart_delay: u64,
+
+    /// MCP revision, or find it out from each server
+    #[arg(long, default_value = "auto", value_name = "auto|DATE")]
+    pub mcp_revision: String,
+
+    /// What is spoken
+    #[arg(long, value_enum, default_value_t = ProtocolArg::Mcp)]
+    pub protocol: ProtocolArg,
+
+    /// Go on although the preflight says that this host cannot carry the plan
+    #[arg(long)]
+    pub force: bool,
+
+    /// Print one JSON object about the outcome on standard output; progress goes to standard error
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print the outcome only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Options of `reporter report`.
+#[derive(Args, Debug, Clone)]
+pub struct ReportArgs {
+    /// A results folder of an earlier run
+    pub dir: PathBuf,
+
+    /// Print one JSON object about the outcome on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print the outcome only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// See [`RunArgs::profile`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileArg {
+    /// Everything once, about three minutes
+    Quick,
+    /// The two-hour run
+    Full,
+}
+
+/// See [`RunArgs::backend`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// One process a replica on loopback addresses of this host
+    Local,
+}
+
+/// See [`RunArgs::protocol`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolArg {
+    /// MCP over HTTP
+    Mcp,
+    /// MCP as JSON lines over TCP
+    Tcp,
+    /// Plain HTTP GETs of /health
+    Http,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 && value <= 1e9 => Ok(value),
+        _ => Err("must be a number above 0 and at most 1000000000".to_owned()),
+    }
+}
+
+/// `500ms`, `10s`, `2m`, or seconds without a unit; above 0 and at most a day.
+fn duration_ns(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit_s = match unit {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(format!("unknown unit '{unit}': use ms, s, m or h")),
+    };
+    let seconds = number.parse::<f64>().map_or(f64::NAN, |number| number * unit_s);
+    if seconds > 0.0 && seconds <= 86_400.0 {
+        Ok((seconds * 1e9) as u64)
+    } else {
+        Err(format!("'{text}' is not a time such as 500ms, 10s or 2m, above 0 and up to 24h"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
+        let all = ["reporter", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(all)?.command {
+            Command::Run(args) => Ok(args),
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_bare_command_is_the_main_job() {
+        let args = run(&[]).expect("parses");
+        assert_eq!((args.connections, args.replicas), (100_000, 12));
+        assert_eq!((args.heartbeat, args.restart_delay), (30_000_000_000, 1_000_000_000));
+        assert_eq!(args.out, PathBuf::from("test-results"));
+    }
+
+    #[test]
+    fn thresholds_add_up() {
+        let args = run(&["--threshold", "p99<500ms", "--threshold", "success>99%"]);
+        assert_eq!(args.expect("parses").thresholds, ["p99<500ms", "success>99%"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            &["--connections", "0"][..],
+            &["--replicas", "0"],
+            &["--replicas", "181"],
+            &["--rate", "nan"],
+            &["--heartbeat", "0s"],
+            &["--heartbeat", "5 years"],
+            &["--restart-delay", "-1s"],
+            &["--backend", "cloud"],
+            &["extra"],
+        ] {
+            assert!(run(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn everything_after_preflight_is_its_own() {
+        let cli = Cli::try_parse_from(["reporter", "preflight", "--connections", "5", "--help"]);
+        let Command::Preflight { arguments } = cli.expect("parses").command else {
+            panic!("a preflight");
+        };
+        assert_eq!(arguments, ["--connections", "5", "--help"]);
+    }
+}
