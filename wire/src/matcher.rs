@@ -20,6 +20,11 @@ impl Matcher {
         Self { first: 0, len: 0 }
     }
 
+    /// Whether no byte was taken yet.
+    pub(crate) fn is_new(self) -> bool {
+        self == Self::new()
+    }
+
     /// Takes the next byte of the word.
     pub(crate) fn push(&mut self, table: Table, byte: u8) {
         if self.first == NONE {

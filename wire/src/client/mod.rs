@@ -27,7 +27,9 @@
 //! assert_eq!(events[1], Event::Idle);
 //! ```
 
+mod events;
 mod exchange;
+mod http;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 //! Owns the text of every message the client sends ([`Template`]) and the judgement of every
 //! answer ([`Reply`]). Knows nothing of connections, schedules or how bytes travel.
 
+mod build;
 mod reply;
 mod template;
 #[cfg(test)]

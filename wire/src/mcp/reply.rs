@@ -61,6 +61,10 @@ pub fn judge_message(expected: &Expectation, message: &Message) -> Reply {
         }
         Kind::Error(code) => Reply::RpcError(code),
         Kind::ToolError => Reply::ToolError,
+        // What was asked for is a stream, which begins with its acknowledgement.
+        Kind::Result if expected.purpose == Purpose::Listen => {
+            Reply::Violation(Violation::NotAcknowledged)
+        }
         Kind::Result => match message.result_type {
             ResultType::Absent | ResultType::Complete => Reply::Ok,
             ResultType::InputRequired => Reply::Violation(Violation::InputRequired),

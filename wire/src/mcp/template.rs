@@ -3,7 +3,8 @@
 //! Owns the exact bytes of every client message of both eras. Must not know what they are sent on
 //! or when.
 
-use super::Revision;
+use super::build::{Envelope, body, head};
+use super::{Era, Revision};
 use crate::client::{Expectation, Purpose};
 use crate::jsonrpc::Method;
 
@@ -79,6 +80,69 @@ impl Operation<'_> {
     pub fn answer_to(method: Method) -> Self {
         if method == Method::Ping { Self::AnswerPing } else { Self::AnswerUnknown }
     }
+
+    /// The JSON-RPC method, or a name for what has none.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PlainGet => "GET",
+            Self::Initialize => "initialize",
+            Self::Initialized => "notifications/initialized",
+            Self::Ping => "ping",
+            Self::ToolsList => "tools/list",
+            Self::ToolsCall { .. } => "tools/call",
+            Self::ResourcesList => "resources/list",
+            Self::ResourcesRead { .. } => "resources/read",
+            Self::PromptsList => "prompts/list",
+            Self::PromptsGet { .. } => "prompts/get",
+            Self::Discover => "server/discover",
+            Self::Listen => "subscriptions/listen",
+            Self::Stream => "GET stream",
+            Self::Delete => "DELETE",
+            Self::AnswerPing => "answer to a ping",
+            Self::AnswerUnknown => "answer to an unknown request",
+        }
+    }
+
+    /// What the request is for.
+    pub fn purpose(&self) -> Purpose {
+        match self {
+            Self::PlainGet => Purpose::Plain,
+            Self::Initialize => Purpose::Initialize,
+            Self::Initialized | Self::AnswerPing | Self::AnswerUnknown => Purpose::Notification,
+            Self::Ping
+            | Self::ToolsList
+            | Self::ToolsCall { .. }
+            | Self::ResourcesList
+            | Self::ResourcesRead { .. }
+            | Self::PromptsList
+            | Self::PromptsGet { .. }
+            | Self::Discover => Purpose::Request,
+            Self::Listen => Purpose::Listen,
+            Self::Stream => Purpose::Stream,
+            Self::Delete => Purpose::Delete,
+        }
+    }
+
+    /// Whether a revision has the operation.
+    pub fn is_in(&self, revision: Revision) -> bool {
+        match self {
+            Self::PlainGet
+            | Self::ToolsList
+            | Self::ToolsCall { .. }
+            | Self::ResourcesList
+            | Self::ResourcesRead { .. }
+            | Self::PromptsList
+            | Self::PromptsGet { .. } => true,
+            Self::Discover | Self::Listen => revision.era() == Era::Stateless,
+            Self::Initialize
+            | Self::Initialized
+            | Self::Ping
+            | Self::Stream
+            | Self::Delete
+            | Self::AnswerPing
+            | Self::AnswerUnknown => revision.era() == Era::Sessions,
+        }
+    }
 }
 
 /// The id of a message.
@@ -137,10 +201,33 @@ pub enum BuildError {
     },
 }
 
-/// One prepared client message.
+/// How a message travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// An HTTP request with a body.
+    Post,
+    /// An HTTP request without one.
+    Bare,
+    /// A line.
+    Line,
+}
+
+/// One prepared client message: constant text with gaps.
+///
+/// Over HTTP the order is head, `Content-Length`, `Mcp-Session-Id`, `Last-Event-ID`, empty line,
+/// body up to the id, id, rest of the body.
 #[derive(Debug, Clone)]
 pub struct Template {
+    text: Box<[u8]>,
+    /// Where the head ends and the body begins.
+    body_at: usize,
+    /// Where the id belongs, if the message has one; at most the text's length.
+    id_at: Option<usize>,
+    form: Form,
+    takes_session: bool,
+    takes_last_event: bool,
     purpose: Purpose,
+    stateless: bool,
 }
 
 impl Template {
@@ -149,43 +236,154 @@ impl Template {
     /// # Errors
     /// [`BuildError`] if a part is no valid HTTP or JSON, or the revision lacks the operation.
     pub fn http(target: &Target, operation: Operation<'_>) -> Result<Self, BuildError> {
-        let _ = (target, operation);
-        Ok(Self { purpose: Purpose::Plain })
+        let envelope = body(target, operation)?;
+        let form = if envelope.is_some() { Form::Post } else { Form::Bare };
+        let head = head(target, operation)?;
+        Ok(Self::assemble(target, operation, form, head, envelope))
     }
 
     /// Prepares a line of newline-delimited JSON-RPC; of the target, only the revision and the
     /// client's name count.
     ///
     /// # Errors
-    /// As [`Template::http`].
+    /// As [`Template::http`]; operations that are no JSON-RPC message are in no revision's lines.
     pub fn line(target: &Target, operation: Operation<'_>) -> Result<Self, BuildError> {
-        let _ = (target, operation);
-        Ok(Self { purpose: Purpose::Plain })
+        let Some(mut envelope) = body(target, operation)? else {
+            let what = operation.name();
+            return Err(BuildError::NotInRevision { what, revision: target.revision });
+        };
+        envelope.text.push(b'\n');
+        Ok(Self::assemble(target, operation, Form::Line, Vec::new(), Some(envelope)))
+    }
+
+    fn assemble(
+        target: &Target,
+        operation: Operation<'_>,
+        form: Form,
+        head: Vec<u8>,
+        envelope: Option<Envelope>,
+    ) -> Self {
+        let stateless = target.revision.era() == Era::Stateless;
+        let body_at = head.len();
+        let mut text = head;
+        let mut id_at = None;
+        if let Some(envelope) = envelope {
+            id_at = envelope.id_at.map(|at| body_at + at);
+            text.extend_from_slice(&envelope.text);
+        }
+        let in_session = !matches!(operation, Operation::Initialize | Operation::PlainGet);
+        Self {
+            text: text.into_boxed_slice(),
+            body_at,
+            id_at,
+            form,
+            takes_session: in_session && !stateless && form != Form::Line,
+            takes_last_event: operation == Operation::Stream,
+            purpose: operation.purpose(),
+            stateless,
+        }
     }
 
     /// Appends the message to `out`. Allocates only if `out` lacks room.
     pub fn render(&self, out: &mut Vec<u8>, fields: &Fields<'_>) {
-        let _ = (out, fields);
+        self.write(fields, |part| out.extend_from_slice(part));
     }
 
     /// Writes the message to the front of `out` and returns its length; `None` if `out` is
-    /// shorter than [`Template::len`].
+    /// shorter than [`Template::rendered_len`].
     pub fn render_to(&self, out: &mut [u8], fields: &Fields<'_>) -> Option<usize> {
-        let _ = (out, fields);
-        None
+        let mut len = 0;
+        let mut fits = true;
+        self.write(fields, |part| match out.get_mut(len..len + part.len()) {
+            Some(place) => {
+                place.copy_from_slice(part);
+                len += part.len();
+            }
+            None => fits = false,
+        });
+        fits.then_some(len)
     }
 
     /// The length in bytes of the message with these fields.
-    pub fn len(&self, fields: &Fields<'_>) -> usize {
-        let _ = fields;
-        0
+    pub fn rendered_len(&self, fields: &Fields<'_>) -> usize {
+        let mut len = 0;
+        self.write(fields, |part| len += part.len());
+        len
     }
 
     /// What to announce to [`Exchange::expect`](crate::client::Exchange::expect) before sending
     /// the message with these fields. `None` for a message that gets no answer (a notification
     /// over lines).
     pub fn expectation(&self, fields: &Fields<'_>) -> Option<Expectation> {
-        let _ = fields;
-        Some(Expectation::new(self.purpose, 0))
+        if self.form == Form::Line && self.purpose == Purpose::Notification {
+            return None;
+        }
+        let id = match (self.id_at, fields.id) {
+            (Some(_), IdField::Number(id)) => id,
+            (None, IdField::Number(id)) if self.purpose == Purpose::Stream => id,
+            _ => Expectation::NO_ID,
+        };
+        Some(Expectation {
+            purpose: self.purpose,
+            carried_session: self.takes_session && !fields.session.is_empty(),
+            stateless: self.stateless,
+            head: false,
+            id,
+        })
+    }
+
+    /// Hands the parts of the message to `put`, in order.
+    fn write(&self, fields: &Fields<'_>, mut put: impl FnMut(&[u8])) {
+        let mut digits = [0; DIGITS];
+        let id: &[u8] = match fields.id {
+            _ if self.id_at.is_none() => b"",
+            IdField::Number(number) => decimal(number, &mut digits),
+            IdField::Raw(token) => token,
+        };
+        let (head, body) = self.text.split_at(self.body_at);
+        put(head);
+        if self.form == Form::Post {
+            put(b"Content-Length: ");
+            put(decimal((body.len() + id.len()) as u64, &mut [0; DIGITS]));
+            put(b"\r\n");
+        }
+        if self.takes_session && !fields.session.is_empty() {
+            put(b"Mcp-Session-Id: ");
+            put(fields.session);
+            put(b"\r\n");
+        }
+        if self.takes_last_event && !fields.last_event.is_empty() {
+            put(b"Last-Event-ID: ");
+            put(fields.last_event);
+            put(b"\r\n");
+        }
+        if self.form != Form::Line {
+            put(b"\r\n");
+        }
+        match self.id_at {
+            Some(at) => {
+                let (before, after) = body.split_at(at - self.body_at);
+                put(before);
+                put(id);
+                put(after);
+            }
+            None => put(body),
+        }
+    }
+}
+
+/// Digits of the largest u64.
+const DIGITS: usize = 20;
+
+/// Writes a number to the end of `digits` and returns it.
+fn decimal(mut number: u64, digits: &mut [u8; DIGITS]) -> &[u8] {
+    let mut at = DIGITS;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
     }
 }
