@@ -36,7 +36,8 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// A builder that owns `capacity_bytes`, brought into [`BLOCK_BYTES_MIN`]..=[`BLOCK_BYTES_MAX`].
+    /// A builder that owns `capacity_bytes`, header included; the number is brought into
+    /// [`BLOCK_BYTES_MIN`]..=[`BLOCK_BYTES_MAX`].
     pub fn new(worker: u16, kind: BlockKind, capacity_bytes: usize) -> Self {
         let capacity_bytes = capacity_bytes.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
         Self::with_buffer(worker, kind, Vec::with_capacity(capacity_bytes))

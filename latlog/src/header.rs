@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::record::Anchor;
 
-/// The first bytes of every log. The high bit, the line ends and the NUL show a text-mode transfer.
+/// The first bytes of every log. The high bit and the line end give a text-mode transfer away.
 pub const FILE_MAGIC: [u8; 8] = *b"\x89LATLG\r\n";
 
 /// The format version that this crate writes, and the only one that it reads.
@@ -57,7 +57,7 @@ impl FileHeader {
     /// A monotonic instant of this host as `CLOCK_REALTIME`, ns since the Unix epoch.
     ///
     /// With `end` known, the offset between the clocks is interpolated linearly between the two
-    /// anchors and held constant outside them; without it, the offset at the start holds throughout.
+    /// anchors and held constant outside them; without it, the offset at the start holds.
     ///
     /// Error against the host's own realtime clock: at an anchor, the time between its two clock
     /// reads (well below 1 us unless the thread was preempted there). Between anchors, at most the

@@ -1,5 +1,6 @@
 //! Reading a log: its header, its blocks in order or by an index, and afterwards what it lacks.
-//! The reader takes any bytes without a panic and never holds more than one payload.
+//! The reader takes any bytes without a panic and never holds more than one payload. Bytes forged
+//! to look like blocks cost time, one checksum of at most a payload for each sound header.
 
 use std::borrow::Cow;
 use std::fs::File;

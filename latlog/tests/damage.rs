@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::io;
+
 use common::{blocks, header, log, read_all, read_indexed};
-use latlog::{BLOCK_HEADER_BYTES, BLOCK_MAGIC, Damage, Error, LogReader};
+use latlog::{BLOCK_HEADER_BYTES, BLOCK_MAGIC, Damage, Error, LogReader, ReadAt};
 use proptest::prelude::*;
 
 fn open(bytes: &[u8]) -> LogReader<&[u8]> {
@@ -129,6 +131,56 @@ fn a_tail_of_zeros_is_torn() {
     let mut reader = open(&log);
     assert_eq!(read_all(&mut reader), all());
     assert_eq!(reader.damage().torn_tail_bytes, 200_000);
+}
+
+#[test]
+fn a_block_is_found_wherever_the_search_reads_on() {
+    let (log, boundaries) = (log(), boundaries());
+    for garbage_bytes in (64 << 10) - 40..(64 << 10) + 10 {
+        let garbage = vec![BLOCK_MAGIC[0]; garbage_bytes];
+        let bytes = [&log[..boundaries[1]], &garbage, &log[boundaries[1]..]].concat();
+        let mut reader = open(&bytes);
+        assert_eq!(read_all(&mut reader), all(), "{garbage_bytes} bytes of garbage");
+        assert_eq!(reader.damage().skipped_bytes, garbage_bytes as u64);
+    }
+}
+
+/// A disk with a sector that cannot be read.
+struct BadSector<'a> {
+    bytes: &'a [u8],
+    bad: usize,
+}
+
+impl ReadAt for BadSector<'_> {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let (start, end) = (offset as usize, offset as usize + buf.len());
+        if (start..end).contains(&self.bad) {
+            return Err(io::Error::other("bad sector"));
+        }
+        self.bytes.read_exact_at(buf, offset)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.bytes.len_bytes()
+    }
+}
+
+#[test]
+fn a_read_error_ends_the_pass_with_what_was_read() {
+    let (log, boundaries) = (log(), boundaries());
+    for bad in 0..log.len() {
+        let source = BadSector { bytes: &log, bad };
+        let Ok(mut reader) = LogReader::from_source(source) else {
+            assert!(bad < header_bytes());
+            continue;
+        };
+        let mut read: Vec<_> = reader.blocks().collect();
+        let error = read.pop().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the log: bad sector");
+        assert_eq!(read.len(), boundaries.iter().filter(|&&at| at <= bad).count() - 1);
+        assert!(read.iter().all(Result::is_ok));
+        assert!(reader.damage().no_end_block);
+    }
 }
 
 #[test]
