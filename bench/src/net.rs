@@ -113,9 +113,21 @@ impl Conn {
         Fd(self.stream.as_raw_fd())
     }
 
+    /// Reads what arrives into `buf`, which must be empty with a capacity above 0.
+    ///
+    /// Gives the buffer back, with the number of bytes read: 0 at the end of the stream. It is no
+    /// `async fn`, because each layer would keep its own copy of the buffer's three words for as
+    /// long as the connection idles.
+    pub fn read(
+        &self,
+        buf: Vec<u8>,
+    ) -> impl Future<Output = (io::Result<usize>, Vec<u8>)> + use<'_> {
+        self.stream.read(buf)
+    }
+
     /// Appends what arrives to `buf`, never beyond its capacity, which must have room.
     ///
-    /// Gives the buffer back, with the number of bytes read: 0 at the end of the stream.
+    /// The same as [`Conn::read`] otherwise, at the price of a larger future.
     pub async fn read_more(&self, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let start = buf.len();
         let (result, slice) = self.stream.read(buf.slice(start..)).await;
@@ -142,7 +154,7 @@ impl Conn {
         let mut buf = Vec::with_capacity(512);
         loop {
             buf.clear();
-            let (result, back) = self.read_more(buf).await;
+            let (result, back) = self.read(buf).await;
             buf = back;
             if !matches!(result, Ok(read) if read > 0) {
                 return;
@@ -165,6 +177,21 @@ impl Fd {
         loop {
             match socket::send(self.0, bytes, flags) {
                 Ok(sent) => return Ok(sent),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(0),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Takes what has arrived already into `room`; 0 if nothing has, or at the end of the stream.
+    ///
+    /// # Errors
+    /// Those of recv(2), except EAGAIN and EINTR.
+    pub fn receive_now(self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match socket::recv(self.0, room, MsgFlags::MSG_DONTWAIT) {
+                Ok(received) => return Ok(received),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(0),
                 Err(errno) => return Err(errno.into()),

@@ -2,9 +2,10 @@
 //!
 //! No decision is taken here; [`super::faults`] and [`super::server`] read it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use clap::{Args, Parser, ValueEnum};
 
 use super::hostile::Kind;
@@ -77,10 +78,11 @@ pub struct Options {
     /// Length of the text in an answer
     #[arg(long, value_name = "BYTES", default_value_t = 2)]
     pub payload_bytes: usize,
-    /// Buffer of an idle connection; a longer request is read in pieces
-    #[arg(long, value_name = "BYTES", default_value_t = 512,
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(16..=1 << 20))]
-    pub read_bytes: usize,
+    /// Buffer of an idle connection; the rest of a longer request takes one more system call
+    /// [default: 384, or 64 with --processes]
+    #[arg(long, value_name = "BYTES",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(16..=32768))]
+    pub read_bytes: Option<usize>,
     /// Print counters as one JSON object on exit
     #[arg(long)]
     pub json_stats: bool,
@@ -160,13 +162,73 @@ pub struct FaultOptions {
 }
 
 impl Options {
-    /// Fills in the default addresses.
-    #[must_use]
-    pub fn resolved(mut self) -> Self {
+    /// Fills in the default addresses and, in a child, moves all addresses to the child's own.
+    ///
+    /// # Errors
+    /// Several processes on an IPv6 address, or with ports chosen by the kernel.
+    pub fn resolved(mut self) -> Result<Self> {
         if self.listen.is_empty() && self.tcp.is_empty() {
-            let last = u8::from(self.processes > 1);
-            self.listen.push(SocketAddr::from(([127, 0, last, 1], 8080)));
+            let third = u8::from(self.processes > 1);
+            self.listen.push(SocketAddr::from(([127, 0, third, 1], 8080)));
         }
-        self
+        if let Some(number) = self.child {
+            for addr in self.listen.iter_mut().chain(&mut self.tcp) {
+                *addr = moved(*addr, u32::from(number - 1))?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Bytes of an idle connection's buffer.
+    ///
+    /// One process is measured for speed: a request fits, and is read by one ring operation.
+    /// Several are there for many connections: a longer request costs one more system call.
+    pub fn idle_bytes(&self) -> usize {
+        self.read_bytes.unwrap_or(if self.processes > 1 { 64 } else { 384 })
+    }
+}
+
+/// The same port on the address `by` further on.
+fn moved(addr: SocketAddr, by: u32) -> Result<SocketAddr> {
+    match addr {
+        SocketAddr::V4(addr) => {
+            let Some(ip) = u32::from(*addr.ip()).checked_add(by) else {
+                bail!("{addr} leaves no room for so many processes");
+            };
+            Ok(SocketAddr::from((Ipv4Addr::from(ip), addr.port())))
+        }
+        SocketAddr::V6(addr) => bail!("--processes needs IPv4 addresses, not {addr}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(arguments: &[&str]) -> Result<Options> {
+        Options::parse_from([&["fast-target"], arguments].concat()).resolved()
+    }
+
+    fn listens(options: &Options) -> Vec<String> {
+        options.listen.iter().chain(&options.tcp).map(SocketAddr::to_string).collect()
+    }
+
+    #[test]
+    fn defaults_depend_on_the_number_of_processes() {
+        assert_eq!(listens(&resolved(&[]).unwrap()), ["127.0.0.1:8080"]);
+        assert_eq!(listens(&resolved(&["--processes=2"]).unwrap()), ["127.0.1.1:8080"]);
+        assert_eq!(listens(&resolved(&["--tcp=127.0.0.1:1"]).unwrap()), ["127.0.0.1:1"]);
+    }
+
+    #[test]
+    fn a_child_has_its_own_addresses_across_the_last_octet() {
+        let child = resolved(&[
+            "--processes=300",
+            "--child=257",
+            "--tcp=127.0.1.1:5",
+            "--listen=127.0.1.1:6",
+        ]);
+        assert_eq!(listens(&child.unwrap()), ["127.0.2.1:6", "127.0.2.1:5"]);
+        assert!(resolved(&["--processes=2", "--child=2", "--listen=[::1]:6"]).is_err());
     }
 }

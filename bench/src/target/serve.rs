@@ -37,89 +37,128 @@ enum Turn {
 }
 
 /// Serves the connection until one side ends it.
-pub async fn connection(worker: Rc<Worker>, conn: Conn, protocol: Protocol) {
+///
+/// One flat `async` block, because its size is what an idle connection costs: every `async fn`
+/// between it and the read would hold its arguments twice.
+pub fn connection(
+    worker: Rc<Worker>,
+    conn: Conn,
+    protocol: Protocol,
+) -> impl Future<Output = ()> + 'static {
     let place = sweep::enter(&worker, conn.fd());
-    let state = State { protocol, place, requests: 0, is_stream: false };
-    let ending = exchange(&worker, &conn, state).await;
-    worker.table.borrow_mut().leave(place);
-    worker.counters().add(Count::Closed, 1);
-    worker.count_closed();
-    let resets_on_close = worker.shared.options.faults.reset_share > 0.0;
-    if resets_on_close && ending != Ending::Reset {
-        Box::pin(conn.close_gracefully()).await;
-    }
-}
-
-async fn exchange(worker: &Worker, conn: &Conn, mut state: State) -> Ending {
-    let mut buf = Vec::with_capacity(worker.shared.options.read_bytes);
-    loop {
-        let (result, back) = conn.read_more(buf).await;
-        buf = back;
-        let Ok(read_bytes @ 1..) = result else { return Ending::Close };
-        worker.counters().add(Count::BytesIn, read_bytes as u64);
-        if state.place != Place::NONE {
-            worker.table.borrow_mut().used(state.place);
-        }
-        loop {
-            match turn(worker, conn, &mut state, &mut buf) {
-                Turn::Read => break,
-                Turn::Close => return Ending::Close,
-                Turn::Perform(steps) => {
-                    let ending = Box::pin(steps::perform(conn, steps)).await;
-                    if ending != Ending::Keep {
-                        return ending;
+    let mut state = State { protocol, place, requests: 0, is_stream: false };
+    let mut buf = Vec::with_capacity(worker.shared.options.idle_bytes());
+    async move {
+        let ending = 'open: loop {
+            let result;
+            (result, buf) = if buf.is_empty() {
+                conn.read(buf).await
+            } else {
+                Box::pin(conn.read_more(buf)).await
+            };
+            let Ok(read_bytes @ 1..) = result else { break Ending::Close };
+            arrived(&worker, &state, read_bytes);
+            loop {
+                match turn(&worker, &conn, &mut state, &mut buf) {
+                    Turn::Read => break,
+                    Turn::Close => break 'open Ending::Close,
+                    Turn::Perform(steps) => {
+                        let ending = Box::pin(steps::perform(&conn, steps)).await;
+                        if ending != Ending::Keep {
+                            break 'open ending;
+                        }
                     }
                 }
             }
+        };
+        worker.table.borrow_mut().leave(state.place);
+        worker.counters().add(Count::Closed, 1);
+        worker.count_closed();
+        let resets_on_close = worker.shared.options.faults.reset_share > 0.0;
+        if resets_on_close && ending != Ending::Reset {
+            Box::pin(conn.close_gracefully()).await;
         }
+    }
+}
+
+fn arrived(worker: &Worker, state: &State, read_bytes: usize) {
+    worker.counters().add(Count::BytesIn, read_bytes as u64);
+    if state.place != Place::NONE {
+        worker.table.borrow_mut().used(state.place);
     }
 }
 
 /// Answers what is whole in `buf` and sends it; leaves in `buf` what is not, with room for more.
+///
+/// A full buffer says that more may have come: the rest is taken into the thread's input buffer,
+/// so that a connection's own can be small.
 fn turn(worker: &Worker, conn: &Conn, state: &mut State, buf: &mut Vec<u8>) -> Turn {
     let mut out = worker.out.borrow_mut();
+    let mut input = worker.input.borrow_mut();
     out.clear();
+    let mut taken = None;
+    if buf.len() == buf.capacity() && buf.len() < input.len() {
+        let (start, room) = input.split_at_mut(buf.len());
+        start.copy_from_slice(buf);
+        let Ok(more_bytes) = conn.fd().receive_now(room) else { return Turn::Close };
+        worker.counters().add(Count::BytesIn, more_bytes as u64);
+        taken = Some(buf.len() + more_bytes);
+    }
+    let bytes = taken.map_or(&buf[..], |bytes| &input[..bytes]);
+    let (used_bytes, need_bytes, after) = answer_all(worker, state, bytes, &mut out);
+    match taken {
+        None => drop(buf.drain(..used_bytes)),
+        Some(bytes) => {
+            buf.clear();
+            buf.extend_from_slice(&input[used_bytes..bytes]);
+        }
+    }
+    make_room(buf, need_bytes, worker.shared.options.idle_bytes());
+    if out.is_empty() {
+        return after;
+    }
+    match conn.fd().send_now(&out) {
+        Ok(sent_bytes) if sent_bytes == out.len() => after,
+        Ok(sent_bytes) => {
+            worker.counters().add(Count::FullSockets, 1);
+            flush_first(out[sent_bytes..].to_vec(), after)
+        }
+        Err(_) => Turn::Close,
+    }
+}
+
+/// Answers the requests that are whole in `bytes`: the bytes they took, the least length of the
+/// next one, and what follows.
+fn answer_all(
+    worker: &Worker,
+    state: &mut State,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> (usize, usize, Turn) {
     let mut used_bytes = 0;
-    let mut need_bytes = 0;
-    let mut after = loop {
-        let rest = &buf[used_bytes..];
+    loop {
+        let rest = &bytes[used_bytes..];
         if rest.is_empty() {
-            break Turn::Read;
+            return (used_bytes, 0, Turn::Read);
         }
         if state.is_stream {
             // Nothing may follow on a connection whose answer does not end.
-            break Turn::Close;
+            return (used_bytes, 0, Turn::Close);
         }
         let next = match state.protocol {
-            Protocol::Http => http(worker, state, rest, &mut out),
-            Protocol::Lines => line(worker, state, rest, &mut out),
+            Protocol::Http => http(worker, state, rest, out),
+            Protocol::Lines => line(worker, state, rest, out),
         };
         match next {
-            Next::Need(bytes) => {
-                need_bytes = bytes;
-                break Turn::Read;
-            }
+            Next::Need(need_bytes) => return (used_bytes, need_bytes, Turn::Read),
             Next::Answered { took_bytes, after } => {
                 used_bytes += took_bytes;
                 if let Some(turn) = after {
-                    break turn;
+                    return (used_bytes, 0, turn);
                 }
             }
         }
-    };
-    buf.drain(..used_bytes);
-    make_room(buf, need_bytes, worker.shared.options.read_bytes);
-    if !out.is_empty() {
-        match conn.fd().send_now(&out) {
-            Ok(sent_bytes) if sent_bytes == out.len() => {}
-            Ok(sent_bytes) => {
-                worker.counters().add(Count::FullSockets, 1);
-                after = flush_first(out[sent_bytes..].to_vec(), after);
-            }
-            Err(_) => return Turn::Close,
-        }
     }
-    after
 }
 
 /// The unsent rest goes before whatever was to follow.

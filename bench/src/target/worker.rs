@@ -17,6 +17,9 @@ use super::sweep::Table;
 use crate::clock;
 use crate::rng::Rng;
 
+/// Size of a thread's input buffer.
+const INPUT_BYTES: usize = 64 << 10;
+
 /// What all threads of the process share.
 #[derive(Debug)]
 pub struct Shared {
@@ -116,6 +119,8 @@ pub struct Worker {
     pub texts: Texts,
     /// The answers of one turn, sent at its end: connections own no output buffer.
     pub out: RefCell<Vec<u8>>,
+    /// Where a turn takes what does not fit into the connection's own small buffer.
+    pub input: RefCell<Vec<u8>>,
     /// Connections that the sweeper looks after.
     pub table: RefCell<Table>,
     index: usize,
@@ -131,6 +136,7 @@ impl Worker {
             faults: Faults::new(&options.faults),
             texts: Texts::new(options),
             out: RefCell::new(Vec::with_capacity(16 << 10)),
+            input: RefCell::new(vec![0; INPUT_BYTES]),
             table: RefCell::new(Table::default()),
             index,
             shared,
