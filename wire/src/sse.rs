@@ -250,3 +250,146 @@ impl Default for Parser {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Default, Clone, PartialEq)]
+    struct Event {
+        data: Option<String>,
+        id: Option<String>,
+        name: Option<Name>,
+    }
+
+    fn read(input: &[u8], size: usize) -> Vec<Event> {
+        let mut parser = Parser::new();
+        let mut events = Vec::new();
+        let (mut data, mut id) = (Vec::new(), Vec::new());
+        for mut chunk in input.chunks(size) {
+            loop {
+                let (used, piece) = parser.next(chunk);
+                chunk = &chunk[used..];
+                match piece {
+                    Piece::Nothing => break,
+                    Piece::Data(text) => data.extend_from_slice(text),
+                    Piece::IdStart => id.clear(),
+                    Piece::Id(text) => id.extend_from_slice(text),
+                    Piece::Dispatch(end) => {
+                        let text = |bytes: &mut Vec<u8>| {
+                            String::from_utf8_lossy(&std::mem::take(bytes)).into_owned()
+                        };
+                        events.push(Event {
+                            data: end.has_data.then(|| text(&mut data)),
+                            id: end.has_id.then(|| text(&mut id)),
+                            name: Some(end.name),
+                        });
+                    }
+                }
+            }
+            assert!(chunk.is_empty());
+        }
+        events
+    }
+
+    fn one(input: &str) -> Event {
+        for size in 1..=input.len() {
+            assert_eq!(read(input.as_bytes(), size), read(input.as_bytes(), 1), "{input}");
+        }
+        let mut events = read(input.as_bytes(), input.len());
+        assert_eq!(events.len(), 1, "{input}");
+        events.remove(0)
+    }
+
+    fn event(data: Option<&str>, id: Option<&str>, name: Name) -> Event {
+        Event { data: data.map(str::to_owned), id: id.map(str::to_owned), name: Some(name) }
+    }
+
+    #[test]
+    fn reads_what_real_servers_send() {
+        for (input, expected) in [
+            ("event: message\r\ndata: {}\r\n\r\n", event(Some("{}"), None, Name::Message)),
+            ("data: {}\nid: 7\n\n", event(Some("{}"), Some("7"), Name::Message)),
+            ("\u{feff}data:{}\r\r", event(Some("{}"), None, Name::Message)),
+            ("id: 0\nretry: 3000\ndata:\n\n", event(Some(""), Some("0"), Name::Message)),
+            ("id: x/1\nretry: 3000\ndata: \n\n", event(Some(""), Some("x/1"), Name::Message)),
+            (": ping - 2026\r\n\r\ndata\n\n", event(Some(""), None, Name::Message)),
+            ("data: a\ndata:  b\n:c\ndata\n\n", event(Some("a\n b\n"), None, Name::Message)),
+            ("event: endpoint\ndata: /m?s=1\n\n", event(Some("/m?s=1"), None, Name::Endpoint)),
+            ("data: 1\nevent: ping\n\n", event(Some("1"), None, Name::Other)),
+            ("event:\ndata: 1\n\n", event(Some("1"), None, Name::Message)),
+            ("event: \ndata: 1\n\n", event(Some("1"), None, Name::Message)),
+            ("datas: x\ndat: y\nid\n\n", event(None, Some(""), Name::Message)),
+            ("id: a\nid: b\ndata: 1\n\n", event(Some("1"), Some("b"), Name::Message)),
+        ] {
+            assert_eq!(one(input), expected, "{input:?}");
+        }
+        let none = b": keep-alive\n\n\r\n\r\nretry: 5\n\ndata: not ended\n";
+        for size in 1..none.len() {
+            assert_eq!(read(none, size), []);
+        }
+    }
+
+    #[test]
+    fn the_name_does_not_outlive_its_event() {
+        let events = read(b"event: endpoint\ndata: a\n\ndata: b\n\n", 3);
+        assert_eq!(events[1], event(Some("b"), None, Name::Message));
+    }
+
+    /// A plain reading of WHATWG HTML 9.2.6 over the whole text.
+    fn oracle(text: &str) -> Vec<Event> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let mut events = Vec::new();
+        let mut event = Event::default();
+        // What follows the last line end is no line.
+        let Some(end) = text.rfind('\n') else { return events };
+        for line in text[..end].split('\n') {
+            if line.is_empty() {
+                let mut done = std::mem::take(&mut event);
+                done.name = Some(done.name.unwrap_or(Name::Message));
+                if done.data.is_some() || done.id.is_some() {
+                    events.push(done);
+                }
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "data" => {
+                    event.data = Some(match event.data.take() {
+                        Some(data) => data + "\n" + value,
+                        None => value.to_owned(),
+                    });
+                }
+                "id" => event.id = Some(value.to_owned()),
+                "event" => {
+                    event.name = Some(match value {
+                        "" | "message" => Name::Message,
+                        "endpoint" => Name::Endpoint,
+                        _ => Name::Other,
+                    });
+                }
+                _ => {}
+            }
+        }
+        events
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_plain_reading_in_every_chunking(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "data", "id", "event", "retry", ":", ": ", " ", "\n", "\n\n", "\r\n", "\r", "x",
+                "message", "endpoint", "\u{feff}", "日", "{}", "data: ", "id: ",
+            ]), 0..40),
+            size in 1usize..9,
+        ) {
+            // A line end, so that the last line counts whether CR or LF follows.
+            let text = parts.concat() + "\n";
+            prop_assert_eq!(read(text.as_bytes(), size), oracle(&text), "{:?}", text);
+        }
+    }
+}

@@ -25,6 +25,20 @@ pub struct Target {
     pub client_version: String,
 }
 
+impl Target {
+    /// A target without further header fields, for a client that calls itself `loadgen`.
+    pub fn new(host: &str, path: &str, revision: Revision) -> Self {
+        Self {
+            host: host.to_owned(),
+            path: path.to_owned(),
+            revision,
+            headers: Vec::new(),
+            client_name: "loadgen".to_owned(),
+            client_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 /// A message to prepare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
