@@ -237,10 +237,11 @@ impl Exchange {
 
     /// Gives the connection up: yields the violation, then [`Event::Closed`].
     pub(super) fn fail(&mut self, violation: Violation) -> Event {
+        let event = self.report(violation);
         self.phase = Phase::Dead;
         self.owed = Owed::Closed;
         self.scanner.reset();
-        self.report(violation)
+        event
     }
 
     /// The event for a violation: the answer, unless the request has had one.
