@@ -5,7 +5,9 @@ mod common;
 use std::io;
 
 use common::{blocks, header, log, read_all, read_indexed};
-use latlog::{BLOCK_HEADER_BYTES, BLOCK_MAGIC, Damage, Error, LogReader, ReadAt};
+use latlog::{
+    BLOCK_HEADER_BYTES, BLOCK_MAGIC, Damage, Error, LogReader, Malformed, PAYLOAD_BYTES_MAX, ReadAt,
+};
 use proptest::prelude::*;
 
 fn open(bytes: &[u8]) -> LogReader<&[u8]> {
@@ -240,6 +242,67 @@ fn a_log_with_a_damaged_header_can_be_salvaged() {
     assert_eq!(*reader.damage(), expected);
 }
 
+#[test]
+fn a_damaged_last_block_is_bad_and_not_torn() {
+    let (mut log, boundaries) = (log(), boundaries());
+    log.truncate(boundaries[4]);
+    *log.last_mut().unwrap() ^= 1;
+    let mut reader = open(&log);
+    assert_eq!(read_all(&mut reader), all()[..3]);
+    let damage = reader.damage().clone();
+    assert_eq!((damage.bad_blocks, damage.missing_blocks), (1, 1));
+    assert_eq!(damage.skipped_bytes, blocks()[3].len() as u64);
+    assert_eq!(damage.torn_tail_bytes, 0);
+    assert_eq!(read_indexed(&mut reader), (all()[..3].to_vec(), damage));
+}
+
+/// A log of one block whose checksums hold, whatever else its numbers say.
+fn forged(kind: u8, count: u32, payload: &[u8]) -> Vec<u8> {
+    let mut block = blocks()[0][..BLOCK_HEADER_BYTES].to_vec();
+    block[4] = kind;
+    block[12..16].copy_from_slice(&count.to_le_bytes());
+    block[24..28].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    block[28..32].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    let crc = crc32fast::hash(&block[..32]);
+    block[32..36].copy_from_slice(&crc.to_le_bytes());
+    [&header().to_bytes().unwrap(), &block[..], payload].concat()
+}
+
+#[test]
+fn a_block_beyond_the_limits_is_none() {
+    let payload = vec![0; PAYLOAD_BYTES_MAX + 1];
+    let blocks = |bytes: &[u8]| read_all(&mut open(bytes)).len();
+    assert_eq!(blocks(&forged(1, 1, &payload)), 0);
+    assert_eq!(blocks(&forged(1, 1, &payload[1..])), 1);
+    assert_eq!(blocks(&forged(1, 9, &payload[..8])), 0, "more records than bytes");
+}
+
+#[test]
+fn a_payload_that_its_records_do_not_fill_exactly_is_malformed() {
+    let requests = &blocks()[0][BLOCK_HEADER_BYTES..];
+    let samples = &blocks()[5][BLOCK_HEADER_BYTES..];
+    let read = |log: Vec<u8>| {
+        let block = open(&log).blocks().next().unwrap().unwrap();
+        let requests: Vec<_> = block.requests().map(|request| request.map(drop)).collect();
+        let samples: Vec<_> = block.samples().map(|sample| sample.map(drop)).collect();
+        [requests, samples].concat()
+    };
+    let malformed = |records| Err(Malformed { records });
+    let cut = &requests[..requests.len() - 1];
+    let longer = [requests, &[0]].concat();
+    assert_eq!(read(forged(1, 3, requests)), [Ok(()), Ok(()), Ok(())]);
+    assert_eq!(read(forged(1, 3, cut)), [Ok(()), Ok(()), malformed(2)]);
+    assert_eq!(read(forged(1, 3, &longer)), [Ok(()), Ok(()), Ok(()), malformed(3)]);
+    assert_eq!(read(forged(1, 2, requests)), [Ok(()), Ok(()), malformed(2)]);
+    assert_eq!(read(forged(1, 4, requests)), [Ok(()), Ok(()), Ok(()), malformed(3)]);
+    assert_eq!(read(forged(3, 1, samples)), [Ok(())]);
+    assert_eq!(read(forged(3, 1, &samples[..samples.len() - 1])), [malformed(0)]);
+    assert_eq!(read(forged(3, 2, samples)), [Ok(()), malformed(1)]);
+    assert_eq!(read(forged(3, 0, samples)), [malformed(0)]);
+    let unknown_outcome = [0, 0, 0, 0x80, 19, 0, 0, 0, 0, 0];
+    assert_eq!(read(forged(1, 1, &unknown_outcome)), [malformed(0)]);
+}
+
 /// Garbage that looks like blocks more often than chance would have it.
 fn garbage() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
@@ -300,14 +363,7 @@ proptest! {
         payload in proptest::collection::vec(any::<u8>(), 0..400),
     ) {
         let count = count.min(payload.len() as u32);
-        let mut block = blocks()[0][..BLOCK_HEADER_BYTES].to_vec();
-        block[4] = kind;
-        block[12..16].copy_from_slice(&count.to_le_bytes());
-        block[24..28].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        block[28..32].copy_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-        let crc = crc32fast::hash(&block[..32]);
-        block[32..36].copy_from_slice(&crc.to_le_bytes());
-        let bytes = [header().to_bytes().unwrap(), block, payload].concat();
+        let bytes = forged(kind, count, &payload);
         let mut reader = open(&bytes);
         for block in reader.blocks() {
             let block = block.unwrap();
