@@ -62,6 +62,11 @@ impl Faults {
         self.options.spare_handshake
     }
 
+    /// Whether answers may be held, withheld, or sent otherwise than at once.
+    pub fn spoils_delivery(&self) -> bool {
+        self.spoils_delivery
+    }
+
     /// Draws the content's fate. Dice are rolled in a fixed order, so that a seed repeats a run.
     pub fn fate(&self, worker: &Worker) -> Fate {
         if !self.spoils_content {
@@ -83,12 +88,14 @@ impl Faults {
 
     /// Turns the answer `out[start..]` into steps, or leaves it there to be sent at once (`None`).
     ///
-    /// `id` is the raw JSON-RPC id of the request, if it has one.
+    /// `id` is the raw JSON-RPC id of the request, if it has one. A delay counts from
+    /// `arrived_ns`, so that requests which arrived together do not add theirs up.
     pub fn deliver(
         &self,
         worker: &Worker,
         framing: Framing,
         id: Option<&[u8]>,
+        arrived_ns: u64,
         out: &mut Vec<u8>,
         start: usize,
     ) -> Option<Vec<Step>> {
@@ -96,9 +103,8 @@ impl Faults {
             return None;
         }
         let (options, counters) = (&self.options, worker.counters());
-        let now_ns = clock::now_ns();
         let mut steps = Vec::new();
-        if let Some(due_ns) = self.due_ns(worker, now_ns) {
+        if let Some(due_ns) = self.due_ns(worker, arrived_ns) {
             steps.push(Step::WaitUntil(due_ns));
         }
         if options.never_answer {
@@ -131,25 +137,27 @@ impl Faults {
         Some(steps)
     }
 
-    /// When an answer to a request that arrived at `now_ns` may leave, if not at once.
-    fn due_ns(&self, worker: &Worker, now_ns: u64) -> Option<u64> {
+    /// When an answer to a request that arrived at `arrived_ns` may leave, if not at once.
+    fn due_ns(&self, worker: &Worker, arrived_ns: u64) -> Option<u64> {
         let options = &self.options;
-        let mut due_ns = now_ns + options.delay.map_or(0, |delay| delay.as_nanos() as u64);
+        let mut due_ns = arrived_ns + options.delay.map_or(0, |delay| delay.as_nanos() as u64);
         if let Some(jitter) = options.delay_jitter {
             due_ns += worker.rng.up_to(jitter.as_nanos() as u64);
         }
-        if due_ns > now_ns {
+        if due_ns > arrived_ns {
             worker.counters().add(Count::Delayed, 1);
         }
         if !options.stall.is_empty() {
-            let first_ns = first_request_ns(worker, now_ns);
-            let held_ns = after_stalls_ns(&options.stall, first_ns, due_ns);
-            if held_ns > due_ns {
+            // A pipelined request may have arrived before a stall that began meanwhile.
+            let leaves_ns = due_ns.max(clock::now_ns());
+            let first_ns = first_request_ns(worker, arrived_ns);
+            let held_ns = after_stalls_ns(&options.stall, first_ns, leaves_ns);
+            if held_ns > leaves_ns {
                 worker.counters().add(Count::Stalled, 1);
                 due_ns = held_ns;
             }
         }
-        (due_ns > now_ns).then_some(due_ns)
+        (due_ns > arrived_ns).then_some(due_ns)
     }
 }
 

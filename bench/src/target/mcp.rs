@@ -68,18 +68,23 @@ const SESSION_TOOLS: &str =
 const STATELESS_TOOLS: &str = r#"{"resultType":"complete","tools":[{"name":"echo","description":"Answers ok.","inputSchema":{"type":"object"}}],"ttlMs":0,"cacheScope":"public"}"#;
 const DISCOVERED: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"public","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fast-target","version":"0.1.0"}}}"#;
 
-/// Answers one HTTP request into `out`.
-pub fn http(worker: &Worker, request: &Request<'_>, out: &mut Vec<u8>) -> Answered {
+/// Answers one HTTP request into `out`; `arrived_ns` is 0 where no fault asks for it.
+pub fn http(
+    worker: &Worker,
+    request: &Request<'_>,
+    arrived_ns: u64,
+    out: &mut Vec<u8>,
+) -> Answered {
     let options = &worker.shared.options;
     let path = request.path.split('?').next().unwrap_or_default();
     let start = out.len();
     if options.protocol == HttpProtocol::Http || path != options.path {
         worker.counters().add(Count::Requests, 1);
         plain(worker, request, out);
-        return deliver(worker, Framing::Json, None, out, start);
+        return deliver(worker, Framing::Json, None, arrived_ns, out, start);
     }
     match request.method {
-        Method::Post => post(worker, request, out),
+        Method::Post => post(worker, request, arrived_ns, out),
         Method::Get => {
             worker.counters().add(Count::Requests, 1);
             get(worker, request, out)
@@ -90,7 +95,7 @@ pub fn http(worker: &Worker, request: &Request<'_>, out: &mut Vec<u8>) -> Answer
             if worker.faults.spares_handshake() {
                 return Answered::Written;
             }
-            deliver(worker, Framing::Json, None, out, start)
+            deliver(worker, Framing::Json, None, arrived_ns, out, start)
         }
         Method::Delete | Method::Head | Method::Other => {
             worker.counters().add(Count::Requests, 1);
@@ -100,8 +105,8 @@ pub fn http(worker: &Worker, request: &Request<'_>, out: &mut Vec<u8>) -> Answer
     }
 }
 
-/// Answers one line into `out`.
-pub fn line(worker: &Worker, line: &[u8], out: &mut Vec<u8>) -> Answered {
+/// Answers one line into `out`; `arrived_ns` as for [`http`].
+pub fn line(worker: &Worker, line: &[u8], arrived_ns: u64, out: &mut Vec<u8>) -> Answered {
     let start = out.len();
     let Some(message) = rpc::scan(line) else {
         worker.counters().add(Count::BadRequests, 1);
@@ -119,17 +124,18 @@ pub fn line(worker: &Worker, line: &[u8], out: &mut Vec<u8>) -> Answered {
     if spared {
         return Answered::Written;
     }
-    deliver(worker, Framing::Line, message.id, out, start)
+    deliver(worker, Framing::Line, message.id, arrived_ns, out, start)
 }
 
 fn deliver(
     worker: &Worker,
     framing: Framing,
     id: Option<&[u8]>,
+    arrived_ns: u64,
     out: &mut Vec<u8>,
     start: usize,
 ) -> Answered {
-    match worker.faults.deliver(worker, framing, id, out, start) {
+    match worker.faults.deliver(worker, framing, id, arrived_ns, out, start) {
         Some(steps) => Answered::Steps(steps),
         None => Answered::Written,
     }
@@ -149,7 +155,7 @@ fn plain(worker: &Worker, request: &Request<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn post(worker: &Worker, request: &Request<'_>, out: &mut Vec<u8>) -> Answered {
+fn post(worker: &Worker, request: &Request<'_>, arrived_ns: u64, out: &mut Vec<u8>) -> Answered {
     let start = out.len();
     let era = worker.shared.options.era;
     let Some(message) = rpc::scan(request.body) else {
@@ -175,7 +181,7 @@ fn post(worker: &Worker, request: &Request<'_>, out: &mut Vec<u8>) -> Answered {
     if spared {
         return Answered::Written;
     }
-    deliver(worker, framing, message.id, out, start)
+    deliver(worker, framing, message.id, arrived_ns, out, start)
 }
 
 /// The sessions era: initialize gives a session, everything else must name it.

@@ -3,7 +3,7 @@
 //! The parent serves nothing: it starts the same program once for each address, says `ready` when
 //! all of them do, ends them on a signal and adds their counters up.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     signals.add(Signal::SIGCHLD);
     signals.thread_block().context("blocking SIGCHLD")?;
     let mut children = Vec::new();
-    let ready = start_all(options, &mut children).and_then(|line| announce(&line));
+    let ready = start_all(options, &mut children).and_then(|line| server::say(&line));
     let ended = match ready {
         Ok(()) => signals.wait().context("sigwait"),
         Err(error) => Err(error),
@@ -56,10 +56,9 @@ pub fn run(options: &Options) -> Result<()> {
     let stats = collect(children, options.json_stats);
     match ended? {
         Signal::SIGCHLD => bail!("a child ended by itself; see its message above"),
-        _ if options.json_stats => println!("{}", Value::Object(stats?)),
-        _ => {}
+        _ if options.json_stats => server::say(&Value::Object(stats?).to_string()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Starts every child, then waits for each; gives the line that announces them all.
@@ -88,11 +87,6 @@ fn start_all(options: &Options, children: &mut Vec<Served>) -> Result<String> {
     Ok(line)
 }
 
-fn announce(line: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("writing to stdout")
-}
-
 /// Reaps the children and adds their counters up. A peak is then the sum of the peaks.
 fn collect(children: Vec<Served>, with_stats: bool) -> Result<Map<String, Value>> {
     let mut sums = Map::new();
@@ -106,9 +100,37 @@ fn collect(children: Vec<Served>, with_stats: bool) -> Result<Map<String, Value>
         let stats: Map<String, Value> =
             serde_json::from_str(said.trim()).context("a child printed no counters")?;
         for (name, value) in stats {
-            let sum = sums.get(&name).and_then(Value::as_u64).unwrap_or(0);
-            sums.insert(name, Value::from(sum + value.as_u64().unwrap_or(0)));
+            let value = value.as_u64().unwrap_or(0);
+            let combined = match sums.get(&name).and_then(Value::as_u64) {
+                None => value,
+                Some(earlier) => combine(&name, earlier, value),
+            };
+            sums.insert(name, Value::from(combined));
         }
     }
     Ok(sums)
+}
+
+/// One counter of two processes.
+fn combine(name: &str, left: u64, right: u64) -> u64 {
+    match name {
+        // 0 says that nothing ever arrived.
+        "first_arrival_ns" if left == 0 || right == 0 => left.max(right),
+        "first_arrival_ns" => left.min(right),
+        "last_arrival_ns" => left.max(right),
+        _ => left + right,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::combine;
+
+    #[test]
+    fn times_are_not_added_up() {
+        assert_eq!(combine("requests", 2, 3), 5);
+        assert_eq!(combine("first_arrival_ns", 2, 3), 2);
+        assert_eq!(combine("first_arrival_ns", 0, 3), 3);
+        assert_eq!(combine("last_arrival_ns", 2, 3), 3);
+    }
 }

@@ -13,6 +13,7 @@ use super::stats::Count;
 use super::steps::{self, Ending, Step};
 use super::sweep::{self, Place};
 use super::worker::{Protocol, Worker};
+use crate::clock;
 use crate::net::Conn;
 
 /// Longest line in bytes.
@@ -24,6 +25,8 @@ struct State {
     place: Place,
     requests: u32,
     is_stream: bool,
+    /// When the bytes being answered arrived (ns); 0 where nobody needs to know.
+    arrived_ns: u64,
 }
 
 /// What follows a turn.
@@ -46,7 +49,7 @@ pub fn connection(
     protocol: Protocol,
 ) -> impl Future<Output = ()> + 'static {
     let place = sweep::enter(&worker, conn.fd());
-    let mut state = State { protocol, place, requests: 0, is_stream: false };
+    let mut state = State { protocol, place, requests: 0, is_stream: false, arrived_ns: 0 };
     let mut buf = Vec::with_capacity(worker.shared.options.idle_bytes());
     async move {
         let ending = 'open: loop {
@@ -57,7 +60,7 @@ pub fn connection(
                 Box::pin(conn.read_more(buf)).await
             };
             let Ok(read_bytes @ 1..) = result else { break Ending::Close };
-            arrived(&worker, &state, read_bytes);
+            arrived(&worker, &mut state, read_bytes);
             loop {
                 match turn(&worker, &conn, &mut state, &mut buf) {
                     Turn::Read => break,
@@ -81,10 +84,16 @@ pub fn connection(
     }
 }
 
-fn arrived(worker: &Worker, state: &State, read_bytes: usize) {
-    worker.counters().add(Count::BytesIn, read_bytes as u64);
+fn arrived(worker: &Worker, state: &mut State, read_bytes: usize) {
+    let counters = worker.counters();
+    counters.add(Count::BytesIn, read_bytes as u64);
+    if !worker.needs_time {
+        return;
+    }
+    state.arrived_ns = clock::now_ns();
+    counters.stamp(state.arrived_ns);
     if state.place != Place::NONE {
-        worker.table.borrow_mut().used(state.place);
+        worker.table.borrow_mut().used(state.place, state.arrived_ns);
     }
 }
 
@@ -201,7 +210,7 @@ fn http(worker: &Worker, state: &mut State, bytes: &[u8], out: &mut Vec<u8>) -> 
             return Next::Answered { took_bytes: bytes.len(), after: Some(Turn::Close) };
         }
     };
-    let answered = mcp::http(worker, &request, out);
+    let answered = mcp::http(worker, &request, state.arrived_ns, out);
     let mut after = follow(worker, state, answered);
     if !request.keep_alive && !state.is_stream {
         after = Some(closing(after));
@@ -221,7 +230,7 @@ fn line(worker: &Worker, state: &mut State, bytes: &[u8], out: &mut Vec<u8>) -> 
     if text.is_empty() {
         return Next::Answered { took_bytes: end + 1, after: None };
     }
-    let answered = mcp::line(worker, text, out);
+    let answered = mcp::line(worker, text, state.arrived_ns, out);
     Next::Answered { took_bytes: end + 1, after: follow(worker, state, answered) }
 }
 

@@ -24,6 +24,9 @@ const ACCEPTORS: usize = 16;
 /// Pause after a failed accept: at the descriptor limit the next one would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// How far a paced accept may lag behind its schedule and still catch up.
+const CATCH_UP_NS: u64 = 10_000_000;
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -45,7 +48,7 @@ pub fn run(options: Options) -> Result<()> {
     announce(&announced)?;
     signals.wait().context("sigwait")?;
     if shared.options.json_stats {
-        println!("{}", serde_json::Value::Object(shared.stats()));
+        say(&serde_json::Value::Object(shared.stats()).to_string())?;
     }
     Ok(())
 }
@@ -95,6 +98,11 @@ fn announce(addresses: &[(SocketAddr, Protocol)]) -> Result<()> {
         };
         line.push_str(&format!(" {scheme}://{addr}"));
     }
+    say(&line)
+}
+
+/// Prints a line at once: whoever started this program waits for it.
+pub(super) fn say(line: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("writing to stdout")
 }
@@ -160,9 +168,9 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, protocol: Protocol, 
             }
         }
         if gap_ns > 0 {
-            // A schedule, not a pause: sleeping late does not lower the rate.
+            // A schedule, not a pause: waking a little late does not lower the rate.
             let now_ns = clock::now_ns();
-            due_ns = due_ns.max(now_ns.saturating_sub(clock::SECOND_NS)) + gap_ns;
+            due_ns = due_ns.max(now_ns.saturating_sub(CATCH_UP_NS)) + gap_ns;
             net::sleep(Duration::from_nanos(due_ns.saturating_sub(now_ns))).await;
         }
     }

@@ -61,11 +61,17 @@ counts! {
 #[derive(Debug)]
 pub struct Counters {
     values: Vec<AtomicU64>,
+    first_ns: AtomicU64,
+    last_ns: AtomicU64,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { values: NAMES.iter().map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            values: NAMES.iter().map(|_| AtomicU64::new(0)).collect(),
+            first_ns: AtomicU64::new(0),
+            last_ns: AtomicU64::new(0),
+        }
     }
 }
 
@@ -76,9 +82,18 @@ impl Counters {
         value.store(value.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
     }
 
-    /// The counter's value.
-    pub fn get(&self, count: Count) -> u64 {
-        self.values[count as usize].load(Ordering::Relaxed)
+    /// Notes that bytes arrived at `now_ns`.
+    pub fn stamp(&self, now_ns: u64) {
+        if self.first_ns.load(Ordering::Relaxed) == 0 {
+            self.first_ns.store(now_ns, Ordering::Relaxed);
+        }
+        self.last_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// When the first and the last bytes arrived (ns), if any did.
+    pub fn stamps(&self) -> Option<(u64, u64)> {
+        let first_ns = self.first_ns.load(Ordering::Relaxed);
+        (first_ns > 0).then(|| (first_ns, self.last_ns.load(Ordering::Relaxed)))
     }
 
     /// All values, in the order of [`NAMES`].

@@ -64,9 +64,9 @@ impl Table {
     }
 
     /// Notes that something arrived.
-    pub fn used(&mut self, place: Place) {
+    pub fn used(&mut self, place: Place, now_ns: u64) {
         if let Some(entry) = self.entry(place) {
-            entry.used_ns = clock::now_ns();
+            entry.used_ns = now_ns;
         }
     }
 

@@ -13,7 +13,7 @@ use super::mcp::Texts;
 use super::options::Options;
 use super::sessions::{Limits, Sessions};
 use super::stats::{Counters, NAMES};
-use super::sweep::Table;
+use super::sweep::{self, Table};
 use crate::clock;
 use crate::rng::Rng;
 
@@ -70,8 +70,11 @@ impl Shared {
         }
         let mut stats: Map<String, Value> =
             NAMES.iter().zip(sums).map(|(name, sum)| ((*name).to_owned(), json!(sum))).collect();
+        let stamps: Vec<(u64, u64)> = self.counters.iter().filter_map(Counters::stamps).collect();
         let totals = self.sessions().totals();
         let more = [
+            ("first_arrival_ns", stamps.iter().map(|stamp| stamp.0).min().unwrap_or(0)),
+            ("last_arrival_ns", stamps.iter().map(|stamp| stamp.1).max().unwrap_or(0)),
             ("connections_open", self.open.load(Ordering::Relaxed)),
             ("connections_open_peak", self.open_peak.load(Ordering::Relaxed)),
             ("sessions_alive", totals.alive),
@@ -123,6 +126,8 @@ pub struct Worker {
     pub input: RefCell<Vec<u8>>,
     /// Connections that the sweeper looks after.
     pub table: RefCell<Table>,
+    /// Whether anybody asks when bytes arrived: an honest server without counters does not.
+    pub needs_time: bool,
     index: usize,
 }
 
@@ -138,6 +143,9 @@ impl Worker {
             out: RefCell::new(Vec::with_capacity(16 << 10)),
             input: RefCell::new(vec![0; INPUT_BYTES]),
             table: RefCell::new(Table::default()),
+            needs_time: options.json_stats
+                || sweep::is_wanted(options)
+                || Faults::new(&options.faults).spoils_delivery(),
             index,
             shared,
         })
