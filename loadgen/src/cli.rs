@@ -1,0 +1,218 @@
+//! What was typed, and nothing about what it means on this host: that is `plan`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  loadgen -c 1000 -d 30s http://127.0.0.1:8080/mcp
+      1,000 MCP sessions, each kept alive by its heartbeat, for 30 s
+  loadgen -c 100000 --ramp 10000 -r 4000 -d 60s --log out http://127.0.0.{11..22}:8080/mcp
+      100,000 sessions over 12 targets, 4,000 requests a second by schedule, every request logged
+  loadgen -c 512 --closed --protocol http -d 10s http://127.0.0.1:8080/health
+      as many plain HTTP requests as 512 connections carry (says nothing about latency under load)
+  loadgen -c 100 -r 500 tcp://127.0.0.1:5555
+      newline-delimited JSON-RPC over TCP
+
+Exit status: 0 the run took place; 2 bad usage or a target that cannot be loaded; 3 the run is
+spoiled (its log is incomplete); 4 this host lacks something; 130 interrupted, results kept.";
+
+/// Holds many MCP connections and sends requests by schedule, with one io_uring a core.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "loadgen", version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// Addresses under test: http://host:port/path or tcp://host:port
+    #[arg(required_unless_present = "probe", value_name = "TARGET")]
+    pub targets: Vec<String>,
+
+    /// Connections to hold, each with one session
+    #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+
+    /// New connections a second while the load builds up, and for reconnects
+    #[arg(long, default_value_t = 5000.0, value_parser = positive, value_name = "CONNS/S")]
+    pub ramp: f64,
+
+    /// Requests a second over all connections, due by schedule whatever the answers do
+    /// [default: one a connection per heartbeat]
+    #[arg(short, long, value_parser = positive, value_name = "REQ/S")]
+    pub rate: Option<f64>,
+
+    /// How long to hold the load once every connection stands; 0 until told to end
+    #[arg(short, long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub duration: Duration,
+
+    /// Time under load before the counted part begins
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "TIME")]
+    pub warmup: Duration,
+
+    /// Closed loop: each connection sends as soon as it is answered. Hides the waiting that a slow
+    /// answer imposes on later users, and the report says so
+    #[arg(long, conflicts_with = "rate")]
+    pub closed: bool,
+
+    /// What is spoken on http:// targets (tcp:// targets always speak MCP)
+    #[arg(long, value_enum, default_value_t = Protocol::Mcp)]
+    pub protocol: Protocol,
+
+    /// MCP revision, or find it out for each target
+    #[arg(long, default_value = "auto", value_name = "auto|DATE")]
+    pub mcp_revision: String,
+
+    /// Tool to call [default: echo, and tools/list where a target has no such tool]
+    #[arg(long, value_name = "TOOL")]
+    pub call: Option<String>,
+
+    /// Arguments of the tool, a JSON object
+    #[arg(long, value_name = "JSON", requires = "call")]
+    pub tool_args: Option<String>,
+
+    /// Header to add to every HTTP request, `Name: value`; `@FILE` reads lines from a file, so that
+    /// a token stays out of the process list
+    #[arg(short = 'H', long = "header", value_name = "HEADER|@FILE")]
+    pub headers: Vec<String>,
+
+    /// A session counts as alive while a request on it was answered within this time; a session
+    /// with nothing to do is pinged in time
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub heartbeat: Duration,
+
+    /// Longest wait for a connection or an answer
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub timeout: Duration,
+
+    /// Worker threads, each with a ring of its own
+    /// [default: one a core, more where RLIMIT_NOFILE bounds a ring's table]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    /// Local addresses to connect from (list or a.b.c.d-e) [default: the route's; on loopback as
+    /// many of 127.0.0.0/8 as are needed]
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
+    pub sources: Vec<String>,
+
+    /// How sessions end after the run
+    #[arg(long, value_enum, default_value_t = End::Delete)]
+    pub end: End,
+
+    /// Directory for the latency log, one file a process
+    #[arg(long, value_name = "DIR")]
+    pub log: Option<PathBuf>,
+
+    /// Write the summary as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Poll shortly before a request is due instead of sleeping: exact, at the price of a core
+    #[arg(long)]
+    pub spin: bool,
+
+    /// Start although the plan does not fit this host
+    #[arg(long)]
+    pub force: bool,
+
+    /// Be driven by another program: commands on standard input, status on standard output, both
+    /// one JSON object a line
+    #[arg(long)]
+    pub control: bool,
+
+    /// Say what this host's io_uring can do, as JSON, and exit
+    #[arg(long, hide = true)]
+    pub probe: bool,
+}
+
+/// What is spoken on an http:// target.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// GET requests; any 2xx answer is a success
+    Http,
+    /// Model Context Protocol
+    Mcp,
+}
+
+/// How sessions end after the run.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// DELETE each session, then reset the connection
+    Delete,
+    /// Close each connection with FIN; leaves TIME_WAIT behind
+    Close,
+    /// Reset each connection
+    Reset,
+    /// Exit with all of them open
+    Abandon,
+}
+
+impl End {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Delete => "delete",
+            End::Close => "close",
+            End::Reset => "reset",
+            End::Abandon => "abandon",
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("'{text}' is not a number"))?;
+    if value.is_finite() && value > 0.0 && value <= 1e9 {
+        Ok(value)
+    } else {
+        Err("must be more than 0 and at most 1000000000 a second".into())
+    }
+}
+
+/// `10s`, `500ms`, `2m`, `1h`, or seconds without a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit '{unit}': use us, ms, s, m or h")),
+    };
+    let number: f64 =
+        number.parse().map_err(|_| format!("'{text}' is not a time such as 500ms, 10s or 2m"))?;
+    let total = number * seconds;
+    if total > 366.0 * 86_400.0 {
+        return Err("longer than a year".into());
+    }
+    Ok(Duration::from_secs_f64(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("3h"), Ok(Duration::from_secs(10_800)));
+        for bad in ["", "s", "-1s", "5 s", "1d", "1e9h", "9999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            &["loadgen", "-c", "0", "http://a"][..],
+            &["loadgen", "-r", "nan", "http://a"],
+            &["loadgen", "-r", "-3", "http://a"],
+            &["loadgen", "-r", "0", "http://a"],
+            &["loadgen", "--closed", "-r", "5", "http://a"],
+            &["loadgen"],
+        ] {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What is spoken to a target, and the requests prepared for it.
+
+use wire::mcp::{BuildError, Era, Fields, Operation, Revision, Template};
+
+use crate::cli::Protocol;
+use crate::ops::Op;
+use crate::plan::Work;
+use crate::plan::target::{Scheme, TargetUrl};
+
+/// Ids of this many digits are allowed for when a send buffer is sized.
+const LONGEST_ID: u64 = u32::MAX as u64;
+/// Session ids of this many bytes are allowed for; what servers give has 32 to 36.
+pub const SESSION_ID_BYTES: usize = 128;
+
+/// What is spoken to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Plain HTTP requests.
+    Http,
+    /// MCP over streamable HTTP.
+    Mcp(Revision),
+    /// MCP as lines over TCP.
+    Lines(Revision),
+}
+
+impl Dialect {
+    /// The name in the log's header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Http => "http",
+            Dialect::Mcp(revision) | Dialect::Lines(revision) => revision.as_str(),
+        }
+    }
+
+    /// Whether answers are read as HTTP.
+    pub fn is_http(self) -> bool {
+        !matches!(self, Dialect::Lines(_))
+    }
+
+    /// What opens a session, if anything does.
+    pub fn opening(self) -> Option<Op> {
+        match self {
+            Dialect::Http => None,
+            Dialect::Mcp(r) | Dialect::Lines(r) => Some(match r.era() {
+                Era::Sessions => Op::Initialize,
+                Era::Stateless => Op::Discover,
+            }),
+        }
+    }
+}
+
+/// What the scheduled requests ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// A tool call with the text of its arguments.
+    Tool {
+        /// The tool.
+        name: String,
+        /// A JSON object.
+        arguments: String,
+    },
+    /// `tools/list`, which every server answers.
+    ToolsList,
+}
+
+/// The requests of one target, ready to be rendered.
+#[derive(Clone, Debug)]
+pub struct Requests([Option<Template>; Op::ALL.len()]);
+
+impl Requests {
+    /// Prepares all that the dialect has.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the header or argument that cannot be sent.
+    pub fn prepare(url: &TargetUrl, dialect: Dialect, work: &Work) -> Result<Self, BuildError> {
+        let target = wire_target(url, dialect, work);
+        let build = |operation| match url.scheme {
+            Scheme::Http => Template::http(&target, operation),
+            Scheme::Tcp => Template::line(&target, operation),
+        };
+        let call = match (&work.protocol, url.scheme, &work.load) {
+            (Protocol::Http, Scheme::Http, _) => Operation::PlainGet,
+            (_, _, Load::Tool { name, arguments }) => Operation::ToolsCall { name, arguments },
+            (_, _, Load::ToolsList) => Operation::ToolsList,
+        };
+        let mut all = [const { None }; Op::ALL.len()];
+        let mut set = |op: Op, operation| -> Result<(), BuildError> {
+            all[op as usize] = Some(build(operation)?);
+            Ok(())
+        };
+        set(Op::Call, call)?;
+        match dialect {
+            Dialect::Http => set(Op::Ping, Operation::PlainGet)?,
+            Dialect::Mcp(r) | Dialect::Lines(r) => match r.era() {
+                Era::Stateless => {
+                    set(Op::Discover, Operation::Discover)?;
+                    set(Op::Ping, Operation::Discover)?;
+                }
+                Era::Sessions => {
+                    set(Op::Initialize, Operation::Initialize)?;
+                    set(Op::Initialized, Operation::Initialized)?;
+                    set(Op::Ping, Operation::Ping)?;
+                    if dialect.is_http() {
+                        set(Op::Delete, Operation::Delete)?;
+                    }
+                }
+            },
+        }
+        Ok(Self(all))
+    }
+
+    /// The request of an operation, where the dialect has it.
+    pub fn get(&self, op: Op) -> Option<&Template> {
+        self.0[op as usize].as_ref()
+    }
+
+    /// Bytes of the longest request.
+    pub fn longest(&self) -> usize {
+        let session = [b'x'; SESSION_ID_BYTES];
+        let fields = Fields::request(LONGEST_ID, &session);
+        self.0.iter().flatten().map(|t| t.rendered_len(&fields)).max().unwrap_or(0)
+    }
+}
+
+/// The target as the protocol crate wants it.
+fn wire_target(url: &TargetUrl, dialect: Dialect, work: &Work) -> wire::mcp::Target {
+    let revision = match dialect {
+        Dialect::Http => Revision::V2025_11_25,
+        Dialect::Mcp(revision) | Dialect::Lines(revision) => revision,
+    };
+    wire::mcp::Target {
+        host: url.authority(),
+        path: url.path.clone(),
+        revision,
+        headers: work.headers.clone(),
+        client_name: env!("CARGO_PKG_NAME").into(),
+        client_version: env!("CARGO_PKG_VERSION").into(),
+    }
+}

@@ -1,0 +1,292 @@
+//! Asks each target, before the run and over one ordinary connection, what it speaks: which era
+//! and revision, and whether it answers the request that will be the load. Blocking and bounded.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use wire::client::{Answer, Event, Exchange, Side};
+use wire::mcp::{Era, Fields, Revision, Template, code};
+
+use crate::cli::Protocol;
+use crate::dialect::{Dialect, Load, Requests};
+use crate::ops::Op;
+use crate::plan::target::{Scheme, TargetUrl};
+use crate::plan::{Target, Work};
+
+/// Why a target cannot be loaded: one line with the cause and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {cause}")]
+pub struct Unusable {
+    url: String,
+    cause: String,
+}
+
+/// The first bytes of TLS records that a server sends when it is spoken to in clear: alert, or
+/// handshake, of any version 3.x (RFC 8446 5.1).
+const TLS_RECORDS: [[u8; 2]; 2] = [[0x15, 0x03], [0x16, 0x03]];
+
+/// Finds out what a target speaks.
+///
+/// `revision` is what the user asked for; `None` finds out. The load falls back to `tools/list`
+/// where the user named no tool and the target has no `echo`.
+///
+/// # Errors
+/// [`Unusable`].
+pub fn discover(
+    url: &TargetUrl,
+    revision: Option<Revision>,
+    work: &mut Work,
+    tool_named: bool,
+    timeout: Duration,
+) -> Result<Target, Unusable> {
+    let fail = |cause: String| Unusable { url: url.to_string(), cause };
+    let addresses = url
+        .resolve()
+        .map_err(|e| fail(format!("cannot resolve '{}' ({e}): check the name", url.host)))?;
+    let (address, stream) = connect(&addresses, timeout).map_err(fail)?;
+    let mut probe = Probe { stream, url, timeout };
+    let dialect = match (url.scheme, work.protocol) {
+        (Scheme::Http, Protocol::Http) => Dialect::Http,
+        (Scheme::Http, Protocol::Mcp) => {
+            Dialect::Mcp(probe.revision(Dialect::Mcp, revision, work).map_err(fail)?)
+        }
+        (Scheme::Tcp, _) => {
+            Dialect::Lines(probe.revision(Dialect::Lines, revision, work).map_err(fail)?)
+        }
+    };
+    probe.try_load(address, dialect, work, tool_named).map_err(fail)?;
+    Ok(Target { url: url.clone(), address, dialect })
+}
+
+fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(SocketAddr, TcpStream), String> {
+    let mut cause = "the name has no address".to_owned();
+    for &address in addresses {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => return Ok((address, stream)),
+            Err(e) => {
+                cause = match e.kind() {
+                    ErrorKind::ConnectionRefused => format!(
+                        "connection refused by {address}: is the server running, and is this its \
+                         port?"
+                    ),
+                    ErrorKind::TimedOut => {
+                        format!(
+                            "no answer from {address}: is it up, and does a firewall let you in?"
+                        )
+                    }
+                    _ => format!("cannot connect to {address}: {e}"),
+                };
+            }
+        }
+    }
+    Err(cause)
+}
+
+/// One connection to a target that is being asked.
+struct Probe<'a> {
+    stream: TcpStream,
+    url: &'a TargetUrl,
+    timeout: Duration,
+}
+
+impl Probe<'_> {
+    /// Finds the revision: the newest era first, then what `initialize` negotiates.
+    fn revision(
+        &mut self,
+        dialect: fn(Revision) -> Dialect,
+        wanted: Option<Revision>,
+        work: &Work,
+    ) -> Result<Revision, String> {
+        let modern = Revision::V2026_07_28;
+        if wanted.is_none_or(|w| w.era() == Era::Stateless) {
+            let answer = self.ask(dialect(modern), work, Op::Discover, &mut Vec::new());
+            match answer {
+                Ok(a) if a.reply.is_ok() => return Ok(modern),
+                Ok(a) if wanted.is_some() || code::is_modern(a.rpc_code) => {
+                    return Err(format!("does not speak MCP {modern}: {}", explain(&a)));
+                }
+                Err(cause) if wanted.is_some() || self.url.scheme == Scheme::Http => {
+                    return Err(cause);
+                }
+                Ok(_) | Err(_) => self.reconnect()?,
+            }
+        }
+        let offered = wanted.unwrap_or(Revision::V2025_11_25);
+        let mut session = Vec::new();
+        let answer = self.ask(dialect(offered), work, Op::Initialize, &mut session)?;
+        if !answer.reply.is_ok() {
+            return Err(format!("is no MCP endpoint: {}", explain(&answer)));
+        }
+        let agreed = answer.revision.ok_or("initialize was answered without a known revision")?;
+        if wanted.is_some_and(|w| w != agreed) {
+            return Err(format!(
+                "speaks MCP {agreed}, not {offered}: use --mcp-revision {agreed} or auto"
+            ));
+        }
+        if !session.is_empty() {
+            let _ = self.ask(dialect(agreed), work, Op::Delete, &mut session);
+        }
+        Ok(agreed)
+    }
+
+    /// Opens a session, asks for the load once, ends the session.
+    fn try_load(
+        &mut self,
+        address: SocketAddr,
+        dialect: Dialect,
+        work: &mut Work,
+        tool_named: bool,
+    ) -> Result<(), String> {
+        let _ = address;
+        self.reconnect()?;
+        let mut session = Vec::new();
+        if dialect.opening() == Some(Op::Initialize) {
+            let opened = self.ask(dialect, work, Op::Initialize, &mut session)?;
+            if !opened.reply.is_ok() {
+                return Err(format!("refused a second session: {}", explain(&opened)));
+            }
+            self.ask(dialect, work, Op::Initialized, &mut session)?;
+        }
+        let mut answer = self.ask(dialect, work, Op::Call, &mut session)?;
+        if !answer.reply.is_ok() && dialect != Dialect::Http && !tool_named {
+            work.load = Load::ToolsList;
+            answer = self.ask(dialect, work, Op::Call, &mut session)?;
+        }
+        if !session.is_empty() {
+            let _ = self.ask(dialect, work, Op::Delete, &mut session);
+        }
+        if answer.reply.is_ok() {
+            return Ok(());
+        }
+        let hint = match (dialect, &work.load) {
+            (Dialect::Http, _) => ": check the path",
+            (_, Load::Tool { .. }) => ": check --call and --tool-args",
+            (_, Load::ToolsList) => "",
+        };
+        Err(format!(
+            "does not answer the request that would be the load: {}{hint}",
+            explain(&answer)
+        ))
+    }
+
+    fn reconnect(&mut self) -> Result<(), String> {
+        let address = self.stream.peer_addr().map_err(|e| e.to_string())?;
+        self.stream = connect(&[address], self.timeout)?.1;
+        Ok(())
+    }
+
+    /// Sends one request and reads its answer.
+    fn ask(
+        &mut self,
+        dialect: Dialect,
+        work: &Work,
+        op: Op,
+        session: &mut Vec<u8>,
+    ) -> Result<Answer, String> {
+        let requests = Requests::prepare(self.url, dialect, work).map_err(|e| e.to_string())?;
+        let template: &Template = requests.get(op).ok_or("this revision lacks the request")?;
+        let fields = Fields::request(u64::from(op as u8) + 1, session);
+        let (mut bytes, expectation) = (Vec::new(), template.expectation(&fields));
+        template.render(&mut bytes, &fields);
+        let trouble = |e: std::io::Error| format!("the connection failed: {e}");
+        self.stream.set_read_timeout(Some(self.timeout)).map_err(trouble)?;
+        self.stream.write_all(&bytes).map_err(trouble)?;
+        let mut exchange = if dialect.is_http() { Exchange::http() } else { Exchange::line() };
+        let Some(expectation) = expectation else {
+            return Ok(unasked());
+        };
+        exchange.expect(expectation).map_err(|e| e.to_string())?;
+        self.read_answer(exchange, session)
+    }
+
+    fn read_answer(
+        &mut self,
+        mut exchange: Exchange,
+        session: &mut Vec<u8>,
+    ) -> Result<Answer, String> {
+        let limits = wire::Limits::default();
+        let (mut spill, mut answer, mut first) = (Vec::new(), None, true);
+        let mut chunk = [0; 4096];
+        loop {
+            let n = match self.stream.read(&mut chunk) {
+                Ok(0) => return self.at_end(exchange, answer),
+                Ok(n) => n,
+                Err(e) => return Err(self.read_failure(&e)),
+            };
+            if first && TLS_RECORDS.iter().any(|r| chunk[..n].starts_with(r)) {
+                return Err("answers in TLS: this port is not spoken to in clear".into());
+            }
+            first = false;
+            let mut input = &chunk[..n];
+            loop {
+                let side = Side::new(&limits, session, &mut spill);
+                let (used, event) = exchange.feed(input, side);
+                input = &input[used..];
+                match event {
+                    None => break,
+                    Some(Event::Answer(a)) if self.url.scheme == Scheme::Tcp => return Ok(a),
+                    Some(Event::Answer(a)) => answer = Some(a),
+                    Some(Event::Idle) => return answer.ok_or_else(|| "gave no answer".into()),
+                    Some(Event::Closed) => {
+                        self.reconnect()?;
+                        return answer.ok_or_else(|| "broke off its answer".into());
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    fn at_end(&mut self, mut exchange: Exchange, answer: Option<Answer>) -> Result<Answer, String> {
+        let last = exchange.eof();
+        let connected = self.reconnect();
+        match (answer, last) {
+            (Some(answer), _) | (None, Some(Event::Answer(answer))) => connected.map(|()| answer),
+            _ => Err("closed the connection without an answer: does it speak this protocol on \
+                      this port?"
+                .into()),
+        }
+    }
+
+    fn read_failure(&self, e: &std::io::Error) -> String {
+        match e.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
+                "accepted the connection and did not answer within {:?}: is this the right port, \
+                 and does the server serve?",
+                self.timeout
+            ),
+            ErrorKind::ConnectionReset => "reset the connection instead of answering: does it \
+                 speak this protocol on this port?"
+                .into(),
+            _ => format!("reading the answer failed: {e}"),
+        }
+    }
+}
+
+/// What stands for the answer of a message that gets none.
+fn unasked() -> Answer {
+    Answer { reply: wire::mcp::Reply::Ok, status: 0, rpc_code: 0, streamed: false, revision: None }
+}
+
+/// An answer that is no success, in words.
+fn explain(answer: &Answer) -> String {
+    use wire::mcp::Reply;
+    match answer.reply {
+        Reply::Ok => "it was answered".into(),
+        Reply::HttpStatus(401 | 403) => {
+            format!("HTTP {}: it wants credentials (--header @FILE)", answer.status)
+        }
+        Reply::HttpStatus(404 | 405) => format!("HTTP {}: check the path", answer.status),
+        Reply::HttpStatus(s) => format!("HTTP {s}"),
+        Reply::SessionGone => {
+            "HTTP 404 to a session just opened: a balancer without stickiness?".into()
+        }
+        Reply::SessionLimit => "HTTP 503: it takes no more sessions".into(),
+        Reply::RpcError(c) => format!("JSON-RPC error {c}"),
+        Reply::ToolError => "the tool failed".into(),
+        Reply::Violation(v) => {
+            format!("HTTP {} that is no MCP answer ({})", answer.status, v.describe())
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The resolved configuration: what was typed, held against this host. Every limit has its name
+//! here, and the rest of the crate sees only this.
+
+pub mod host;
+pub mod sources;
+pub mod target;
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::json;
+
+use crate::cli::{Cli, End, Protocol};
+use crate::dialect::{Dialect, Load};
+use host::Host;
+use sources::{Sources, TooFewPorts};
+use target::TargetUrl;
+
+/// Descriptors that a process needs beside the table: log, pipes, rings, a socket being opened.
+const DESCRIPTOR_MARGIN: u64 = 64;
+/// Workers that can be told apart in a log's block header are more; threads are the limit.
+const WORKERS_MAX: u32 = 1024;
+/// A request longer than this is refused at the start.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Limits of one worker, each computed from the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sessions, and so slots of the ring's table.
+    pub sessions: u32,
+    /// Entries of the submission queue.
+    pub ring_entries: u32,
+    /// Receive buffers, a power of two.
+    pub recv_buffers: u16,
+    /// Bytes of a receive buffer: a fast socket takes the buffers of no more than this at once.
+    pub recv_buffer_bytes: u32,
+    /// Send buffers: requests that are on their way into the kernel at one time.
+    pub send_buffers: u32,
+    /// Bytes of a send buffer: the longest request with its session id.
+    pub send_buffer_bytes: u32,
+    /// Requests that are due and wait for a session; more are dropped, and counted.
+    pub due: u32,
+    /// Entries pushed before the kernel is entered, so that a time stamp stays near its send.
+    pub batch: u32,
+    /// Connections started in one turn.
+    pub starts_per_turn: u32,
+}
+
+/// A target, resolved.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// As typed.
+    pub url: TargetUrl,
+    /// Where connections go.
+    pub address: SocketAddr,
+    /// What is spoken there, as found out.
+    pub dialect: Dialect,
+}
+
+/// The resolved configuration of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The command line, headers left out.
+    pub command: String,
+    /// Targets in the order of their indices in the log.
+    pub targets: Vec<Target>,
+    /// Connections of all workers.
+    pub connections: u32,
+    /// Scheduled requests a second; 0 in closed loop.
+    pub rate_per_s: f64,
+    /// New connections a second.
+    pub ramp_per_s: f64,
+    /// Whether a session sends as soon as it is answered.
+    pub closed: bool,
+    /// Length of the counted part; `None` lasts until told to end.
+    pub duration_ns: Option<u64>,
+    /// Load before the counted part.
+    pub warmup_ns: u64,
+    /// How long an answer keeps a session alive.
+    pub heartbeat_ns: u64,
+    /// Idle time after which a session is pinged: early enough for the answer to come in time.
+    pub ping_after_ns: u64,
+    /// Longest wait for a connection or an answer.
+    pub timeout_ns: u64,
+    /// Longest time that the ramp may take.
+    pub ramp_limit_ns: u64,
+    /// How sessions end.
+    pub end: End,
+    /// Whether to poll shortly before a request is due.
+    pub spin: bool,
+    /// Worker threads.
+    pub workers: u32,
+    /// Cores to pin them to, in turn.
+    pub cores: Vec<usize>,
+    /// Local addresses and ports.
+    pub sources: Option<Sources>,
+    /// What is called and how.
+    pub work: Work,
+    /// Limits of each worker.
+    pub limits: Limits,
+}
+
+/// What sessions do.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Plain HTTP or MCP, on http:// targets.
+    pub protocol: Protocol,
+    /// Header lines for every HTTP request.
+    pub headers: Vec<(String, String)>,
+    /// What the scheduled requests ask for.
+    pub load: Load,
+}
+
+/// Why a plan cannot be carried out here.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// See [`TooFewPorts`].
+    #[error(transparent)]
+    Ports(#[from] TooFewPorts),
+    /// The tables of all workers cannot hold the connections.
+    #[error(
+        "{connections} connections need {needed} workers of at most {table} connections each \
+         (RLIMIT_NOFILE bounds each ring's table), but --workers is {workers}: raise `ulimit -n` \
+         or --workers"
+    )]
+    Workers {
+        /// Connections asked for.
+        connections: u32,
+        /// Workers that they need.
+        needed: u32,
+        /// Connections that one ring's table holds.
+        table: u32,
+        /// Workers allowed.
+        workers: u32,
+    },
+    /// RLIMIT_NOFILE leaves nothing.
+    #[error("RLIMIT_NOFILE is {0}: raise `ulimit -n` to at least 256")]
+    Descriptors(u64),
+    /// A request that fits no send buffer.
+    #[error(
+        "a request of {0} bytes is longer than the 1 MiB that one may have: shorten --tool-args"
+    )]
+    RequestTooLong(usize),
+}
+
+/// Connections that one ring's table can hold on this host.
+pub fn table_max(descriptors: u64) -> u32 {
+    u32::try_from(descriptors.saturating_sub(DESCRIPTOR_MARGIN)).unwrap_or(u32::MAX)
+}
+
+/// Workers that `connections` need: one a core, more where a ring's table is too small.
+pub fn workers_for(connections: u32, cores: u32, table: u32) -> u32 {
+    connections.div_ceil(table.max(1)).max(cores.min(connections)).max(1)
+}
+
+impl Plan {
+    /// Holds the command line against the host. `request_bytes` is the longest request.
+    ///
+    /// # Errors
+    /// [`PlanError`] names the limit that is in the way.
+    pub fn resolve(
+        cli: &Cli,
+        host: &Host,
+        targets: Vec<Target>,
+        work: Work,
+        request_bytes: usize,
+    ) -> Result<Self, PlanError> {
+        let connections = cli.connections;
+        let table = table_max(host.descriptors);
+        if table == 0 {
+            return Err(PlanError::Descriptors(host.descriptors));
+        }
+        let wanted = workers_for(connections, host.cores.len() as u32, table);
+        let workers = cli.workers.map_or(wanted, u32::from).min(connections);
+        if connections.div_ceil(table) > workers.min(WORKERS_MAX) {
+            let needed = connections.div_ceil(table);
+            return Err(PlanError::Workers { connections, needed, table, workers });
+        }
+        if request_bytes > REQUEST_BYTES_MAX {
+            return Err(PlanError::RequestTooLong(request_bytes));
+        }
+        let sources = sources(cli, host, &targets)?;
+        let heartbeat_ns = cli.heartbeat.as_nanos() as u64;
+        let default_rate = (f64::from(connections) * 1e9 / heartbeat_ns.max(1) as f64).max(10.0);
+        let rate_per_s = if cli.closed { 0.0 } else { cli.rate.unwrap_or(default_rate) };
+        let timeout_ns = cli.timeout.as_nanos() as u64;
+        let ramp_ns = f64::from(connections) * 1e9 / cli.ramp;
+        Ok(Self {
+            command: String::new(),
+            connections,
+            rate_per_s,
+            ramp_per_s: cli.ramp,
+            closed: cli.closed,
+            duration_ns: (!cli.duration.is_zero()).then_some(cli.duration.as_nanos() as u64),
+            warmup_ns: cli.warmup.as_nanos() as u64,
+            heartbeat_ns,
+            ping_after_ns: heartbeat_ns / 10 * 9,
+            timeout_ns,
+            ramp_limit_ns: (ramp_ns * 3.0) as u64 + 3 * timeout_ns,
+            end: cli.end,
+            spin: cli.spin,
+            workers,
+            cores: host.cores.clone(),
+            sources,
+            limits: limits(
+                connections.div_ceil(workers),
+                rate_per_s / f64::from(workers),
+                timeout_ns,
+                request_bytes,
+            ),
+            targets,
+            work,
+        })
+    }
+
+    /// Sessions of one worker: every `workers`-th of all.
+    pub fn sessions_of(&self, worker: u32) -> u32 {
+        (self.connections + self.workers - 1 - worker) / self.workers
+    }
+
+    /// The plan as the log's header keeps it; see FORMAT.md.
+    pub fn to_json(&self) -> serde_json::Value {
+        let l = &self.limits;
+        let sources: Vec<IpAddr> = self.sources.as_ref().map_or_else(Vec::new, Sources::addresses);
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "command": self.command,
+            "targets": self.targets.iter().map(|t| t.url.to_string()).collect::<Vec<_>>(),
+            "ops": crate::ops::table(),
+            "sample_fields": crate::worker::sample::FIELDS,
+            "connections": self.connections,
+            "rate_per_s": self.rate_per_s,
+            "ramp_per_s": self.ramp_per_s,
+            "duration_ns": self.duration_ns.unwrap_or(0),
+            "warmup_ns": self.warmup_ns,
+            "heartbeat_ns": self.heartbeat_ns,
+            "timeout_ns": self.timeout_ns,
+            "workers": self.workers,
+            "protocol": match self.work.protocol { Protocol::Http => "http", Protocol::Mcp => "mcp" },
+            "mcp_revision": self.targets.iter().map(|t| t.dialect.name()).collect::<Vec<_>>(),
+            "model": if self.closed { "closed" } else { "open" },
+            "sources": sources,
+            "limits": {
+                "sessions": l.sessions, "ring_entries": l.ring_entries,
+                "recv_buffers": l.recv_buffers, "recv_buffer_bytes": l.recv_buffer_bytes,
+                "send_buffers": l.send_buffers, "send_buffer_bytes": l.send_buffer_bytes,
+                "due": l.due, "batch": l.batch,
+            },
+            "end": self.end.name(),
+            "seed": 0,
+        })
+    }
+}
+
+fn sources(cli: &Cli, host: &Host, targets: &[Target]) -> Result<Option<Sources>, PlanError> {
+    let connections = cli.connections;
+    let given: Vec<IpAddr> =
+        cli.sources.iter().flat_map(|s| sources::parse_addresses(s).unwrap_or_default()).collect();
+    let destinations = targets.len() as u32;
+    if !given.is_empty() {
+        let plan = Sources::given(connections, given, host.ports.clone(), destinations)?;
+        return Ok(Some(plan));
+    }
+    let v4_loopback = |t: &Target| t.address.is_ipv4() && t.address.ip().is_loopback();
+    if targets.iter().all(v4_loopback) {
+        let seed = std::process::id();
+        return Ok(Some(Sources::loopback(connections, host.ports.clone(), seed)));
+    }
+    let mut routed: Vec<IpAddr> = targets.iter().filter_map(|t| route_source(t.address)).collect();
+    routed.sort_unstable();
+    routed.dedup();
+    match routed[..] {
+        // One address reaches all targets: its ports are planned. Otherwise the kernel chooses.
+        [one] => {
+            Ok(Some(Sources::given(connections, vec![one], host.ports.clone(), destinations)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The local address that the kernel would use towards `to`; sends nothing.
+fn route_source(to: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr =
+        if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = std::net::UdpSocket::bind(any).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn limits(sessions: u32, rate_per_s: f64, timeout_ns: u64, request_bytes: usize) -> Limits {
+    let recv_buffers = sessions.clamp(64, 1024).next_power_of_two() as u16;
+    let due = (rate_per_s * timeout_ns as f64 / 1e9).clamp(1024.0, 4_000_000.0) as u32;
+    Limits {
+        sessions,
+        ring_entries: sessions.clamp(64, 1024).next_power_of_two(),
+        recv_buffers,
+        recv_buffer_bytes: 2048,
+        send_buffers: sessions.min(2048),
+        send_buffer_bytes: (request_bytes as u32).next_multiple_of(64),
+        due,
+        batch: 16,
+        starts_per_turn: 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_table_means_more_workers_than_cores() {
+        let table = table_max(20_000);
+        assert_eq!(workers_for(1, 2, table), 1);
+        assert_eq!(workers_for(1_000, 2, table), 2);
+        assert_eq!(workers_for(100_000, 2, table), 6);
+        assert_eq!(workers_for(1_000_000, 2, table), 51);
+    }
+
+    #[test]
+    fn limits_stay_within_the_kernels() {
+        for sessions in [1, 63, 64, 1000, 20_000, u32::MAX] {
+            let l = limits(sessions, 1e6, 10_000_000_000, 300);
+            assert!(l.recv_buffers.is_power_of_two() && l.recv_buffers <= 1 << 15);
+            assert!(l.ring_entries.is_power_of_two() && l.ring_entries <= 1 << 15);
+            assert!(l.send_buffers > 0 && l.due >= 1024);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Which local address and port each connection starts from.
+//!
+//! A TCP connection is named by both ends, so N connections need N <= ports x source addresses x
+//! destinations. The answer is solved before the run and each connection gets its own pair, so
+//! that neither the kernel nor this program ever searches for a free port: with half of the range
+//! in use that search costs most of the connect rate.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::Serialize;
+
+/// Ports that connections may start from: the host's range without the reserved ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(Vec<u16>);
+
+impl Ports {
+    /// From the texts of `ip_local_port_range` and `ip_local_reserved_ports`.
+    pub fn parse(range: &str, reserved: &str) -> Option<Self> {
+        let mut ends = range.split_whitespace().map(|n| n.parse::<u16>());
+        let (first, last) = (ends.next()?.ok()?, ends.next()?.ok()?);
+        let mut taken = Vec::new();
+        for part in reserved.trim().split(',').filter(|p| !p.is_empty()) {
+            let (a, b) = part.split_once('-').unwrap_or((part, part));
+            taken.push(a.trim().parse::<u16>().ok()?..=b.trim().parse::<u16>().ok()?);
+        }
+        let ports = (first..=last).filter(|p| !taken.iter().any(|t| t.contains(p))).collect();
+        Some(Self(ports))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u32 {
+        self.0.len() as u32
+    }
+}
+
+/// Where every connection starts from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    primary: Vec<IpAddr>,
+    spare: Vec<IpAddr>,
+    ports: Ports,
+    destinations: u32,
+    /// Whether each connection's pair is its own whatever the destination.
+    unique: bool,
+}
+
+/// A plan that no arrangement of ports can carry.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Serialize)]
+#[error(
+    "{connections} connections need more than {ports} local ports x {sources} source addresses x \
+     {destinations} destinations = {most}: add --sources or targets, or widen \
+     net.ipv4.ip_local_port_range"
+)]
+pub struct TooFewPorts {
+    connections: u32,
+    ports: u32,
+    sources: u32,
+    destinations: u32,
+    most: u64,
+}
+
+impl Sources {
+    /// Spreads `connections` over given source addresses.
+    ///
+    /// # Errors
+    /// [`TooFewPorts`] with the numbers.
+    pub fn given(
+        connections: u32,
+        addresses: Vec<IpAddr>,
+        ports: Ports,
+        destinations: u32,
+    ) -> Result<Self, TooFewPorts> {
+        let sources = addresses.len() as u32;
+        let pairs = u64::from(ports.len()) * u64::from(sources);
+        let most = pairs * u64::from(destinations);
+        if u64::from(connections) > most {
+            let ports = ports.len();
+            return Err(TooFewPorts { connections, ports, sources, destinations, most });
+        }
+        let unique = u64::from(connections) <= pairs;
+        Ok(Self { primary: addresses.clone(), spare: addresses, ports, destinations, unique })
+    }
+
+    /// Takes as many loopback addresses as are needed, beginning at a block chosen by `seed` so
+    /// that generators side by side do not meet. All of 127.0.0.0/8 can be bound as it is.
+    pub fn loopback(connections: u32, ports: Ports, seed: u32) -> Self {
+        let block = 64 + seed % 128;
+        let needed = connections.div_ceil(ports.len().max(1));
+        // A reconnect lets the kernel choose the port, which is quick while less than half of an
+        // address's ports are used.
+        let spares = connections.div_ceil((ports.len() / 2).max(1));
+        let address = |n: u32| {
+            let host = n + 1 + n / 254;
+            IpAddr::V4(Ipv4Addr::from(127 << 24 | block << 16 | (host & 0xffff)))
+        };
+        Self {
+            primary: (0..needed).map(address).collect(),
+            spare: (needed..needed + spares).map(address).collect(),
+            ports,
+            destinations: 1,
+            unique: true,
+        }
+    }
+
+    /// The planned start of the first connection of session `index`.
+    pub fn planned(&self, index: u32) -> SocketAddr {
+        let ordinal = if self.unique { index } else { index / self.destinations } as usize;
+        let per_source = self.ports.0.len();
+        let source = self.primary[ordinal / per_source % self.primary.len()];
+        SocketAddr::new(source, self.ports.0[ordinal % per_source])
+    }
+
+    /// The start of a later connection of the session: the kernel chooses the port.
+    pub fn reconnect(&self, index: u32) -> SocketAddr {
+        SocketAddr::new(self.spare[index as usize % self.spare.len()], 0)
+    }
+
+    /// The addresses used, for the record.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.primary.clone()
+    }
+}
+
+/// Reads `a.b.c.d`, an IPv6 address, or `a.b.c.d-e` for a range of last octets.
+pub fn parse_addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let wrong = || format!("'{text}' is neither an address nor a range such as 10.0.0.1-20");
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    let first: Ipv4Addr = first.parse().map_err(|_| wrong())?;
+    let last: u8 = last.parse().map_err(|_| wrong())?;
+    let [a, b, c, start] = first.octets();
+    if start > last {
+        return Err(wrong());
+    }
+    Ok((start..=last).map(|d| IpAddr::V4(Ipv4Addr::new(a, b, c, d))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    fn ports() -> Ports {
+        Ports::parse("40000 40099", "").expect("parses")
+    }
+
+    #[test]
+    fn reserved_ports_are_left_out() {
+        let ports = Ports::parse("32768\t60999\n", "40000,41000-41009\n").expect("parses");
+        assert_eq!(ports.len(), 28_232 - 11);
+        assert!(Ports::parse("", "").is_none());
+    }
+
+    #[test]
+    fn the_limit_is_exact() {
+        let one = vec!["10.0.0.1".parse().expect("address")];
+        assert!(Sources::given(300, one.clone(), ports(), 3).is_ok());
+        let error = Sources::given(301, one, ports(), 3).expect_err("one too many");
+        assert_eq!(error.most, 300);
+    }
+
+    #[test]
+    fn address_ranges_parse() {
+        assert_eq!(parse_addresses("10.0.0.1-3").map(|a| a.len()), Ok(3));
+        assert_eq!(parse_addresses("::1").map(|a| a.len()), Ok(1));
+        assert!(parse_addresses("10.0.0.9-3").is_err());
+        assert!(parse_addresses("host").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_connections_to_one_destination_share_a_pair(
+            connections in 1u32..900, sources in 1usize..4, destinations in 1u32..4,
+        ) {
+            let addresses: Vec<IpAddr> =
+                (1..=sources).map(|n| Ipv4Addr::new(10, 0, 0, n as u8).into()).collect();
+            let Ok(plan) = Sources::given(connections, addresses, ports(), destinations) else {
+                prop_assert!(u64::from(connections) > 100 * sources as u64 * u64::from(destinations));
+                return Ok(());
+            };
+            let mut seen = HashSet::new();
+            for i in 0..connections {
+                prop_assert!(seen.insert((plan.planned(i), i % destinations)));
+            }
+        }
+
+        #[test]
+        fn loopback_pairs_are_unique(connections in 1u32..3_000, seed: u32) {
+            let plan = Sources::loopback(connections, ports(), seed);
+            let all: HashSet<_> = (0..connections).map(|i| plan.planned(i)).collect();
+            prop_assert_eq!(all.len() as u32, connections);
+            for i in 0..connections {
+                prop_assert!(!plan.primary.contains(&plan.reconnect(i).ip()));
+                prop_assert!(plan.planned(i).ip().is_loopback());
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A target as typed: scheme, host, port, path.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+/// What is spoken to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP/1.1 in clear.
+    Http,
+    /// Newline-delimited JSON-RPC in clear.
+    Tcp,
+}
+
+/// A target's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetUrl {
+    /// What is spoken.
+    pub scheme: Scheme,
+    /// Host name or address, IPv6 without brackets.
+    pub host: String,
+    /// Port, by default that of the scheme.
+    pub port: u16,
+    /// Path and query, beginning with `/`.
+    pub path: String,
+}
+
+/// Why a text is no target.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{text}' is not a target: {reason}; write http://host:port/path or tcp://host:port")]
+pub struct BadTarget {
+    text: String,
+    reason: &'static str,
+}
+
+impl FromStr for TargetUrl {
+    type Err = BadTarget;
+
+    fn from_str(text: &str) -> Result<Self, BadTarget> {
+        let bad = |reason| BadTarget { text: text.to_owned(), reason };
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
+        let scheme = match scheme {
+            "http" => Scheme::Http,
+            "tcp" => Scheme::Tcp,
+            "https" | "wss" | "tls" => return Err(bad("TLS is not spoken by this version")),
+            _ => return Err(bad("its scheme is unknown")),
+        };
+        let (authority, path) = match rest.find(['/', '?']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        if authority.contains('@') {
+            return Err(bad("credentials do not belong into an address (use --header @FILE)"));
+        }
+        if text.contains(|c: char| c.is_ascii_control() || c == ' ') {
+            return Err(bad("it contains a space or a control character"));
+        }
+        let (host, port) = split_port(authority).map_err(bad)?;
+        let port = match (port, scheme) {
+            (Some(port), _) => port,
+            (None, Scheme::Http) => 80,
+            (None, Scheme::Tcp) => return Err(bad("a tcp:// target needs a port")),
+        };
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { scheme, host: host.to_owned(), port, path })
+    }
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or("a bracket is not closed")?;
+        (host, after.strip_prefix(':'))
+    } else {
+        match authority.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        }
+    };
+    if host.is_empty() {
+        return Err("it has no host");
+    }
+    let port = match port {
+        None => None,
+        Some(text) => match text.parse::<u16>() {
+            Ok(port) if port > 0 => Some(port),
+            _ => return Err("its port is not a number from 1 to 65535"),
+        },
+    };
+    Ok((host, port))
+}
+
+impl TargetUrl {
+    /// The addresses that the host has.
+    ///
+    /// # Errors
+    /// Those of the resolver.
+    pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
+    }
+
+    /// `host:port` as the Host header wants it (RFC 9110 7.2).
+    pub fn authority(&self) -> String {
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match (self.scheme, self.port) {
+            (Scheme::Http, 80) => host,
+            (_, port) => format!("{host}:{port}"),
+        }
+    }
+}
+
+impl std::fmt::Display for TargetUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.scheme {
+            Scheme::Http => write!(f, "http://{}{}", self.authority(), self.path),
+            Scheme::Tcp => write!(f, "tcp://{}", self.authority()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_parse_and_print() {
+        for (text, port, path, printed) in [
+            ("http://a", 80, "/", "http://a/"),
+            ("http://a:8080/mcp", 8080, "/mcp", "http://a:8080/mcp"),
+            ("http://[::1]:81?x=1", 81, "/?x=1", "http://[::1]:81/?x=1"),
+            ("tcp://127.0.0.1:5555", 5555, "/", "tcp://127.0.0.1:5555"),
+        ] {
+            let target: TargetUrl = text.parse().expect(text);
+            assert_eq!((target.port, target.path.as_str()), (port, path));
+            assert_eq!(target.to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_reason() {
+        for text in [
+            "a:80",
+            "http://",
+            "http://a:0/",
+            "http://a:99999",
+            "ftp://a",
+            "tcp://a",
+            "http://[::1",
+        ] {
+            assert!(text.parse::<TargetUrl>().is_err(), "{text}");
+        }
+        let error = "http://u:p@h/".parse::<TargetUrl>().expect_err("credentials");
+        assert!(error.to_string().contains("--header"));
+    }
+}

@@ -1,0 +1,214 @@
+//! The kernel's ring: one thread, deferred task work, direct descriptors, multishot receives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use io_uring::{IoUring, types};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::buffers::{RecvBuffers, SendBuffers};
+use super::entry::{Pointers, completion, entry};
+use super::{
+    Completion, Handle, Op, Peer, QueueFull, RecvBuffer, Ring, RingStats, SendBuffer, Source,
+};
+
+/// Sizes of a ring; all of them limits that the plan computed.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Direct descriptors; bounded by RLIMIT_NOFILE for each ring.
+    pub slots: u32,
+    /// Entries of the submission queue; the completion queue has four times as many.
+    pub entries: u32,
+    /// Receive buffers, a power of two.
+    pub recv_buffers: u16,
+    /// Bytes of a receive buffer.
+    pub recv_buffer_bytes: u32,
+    /// Send buffers.
+    pub send_buffers: u32,
+    /// Bytes of a send buffer: the longest request.
+    pub send_buffer_bytes: u32,
+}
+
+/// An [`IoUring`] with its table and buffers. Built and used by one thread (SINGLE_ISSUER).
+pub struct KernelRing {
+    // Field order is drop order: the ring goes before the memory that it points at.
+    ring: IoUring,
+    recv: RecvBuffers,
+    send: SendBuffers,
+    peers: Vec<Box<SockAddr>>,
+    stats: RingStats,
+}
+
+impl KernelRing {
+    /// Builds the ring and registers its table and buffers.
+    ///
+    /// # Errors
+    /// Names the step that failed and the limit or setting behind it.
+    pub fn new(config: &RingConfig) -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_cqsize(config.entries * 4)
+            .build(config.entries)
+            .map_err(|e| step(e, "io_uring_setup"))?;
+        ring.submitter()
+            .register_files_sparse(config.slots)
+            .map_err(|e| step(e, "registering the table of direct descriptors"))?;
+        let recv =
+            RecvBuffers::register(&ring.submitter(), config.recv_buffers, config.recv_buffer_bytes)
+                .map_err(|e| step(e, "registering the receive buffers"))?;
+        let send = SendBuffers::new(config.send_buffers, config.send_buffer_bytes)?;
+        Ok(Self { ring, recv, send, peers: Vec::new(), stats: RingStats::default() })
+    }
+}
+
+/// Adds the step, and what usually stands behind its error, to an error.
+fn step(error: io::Error, what: &str) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(nix::libc::EPERM | nix::libc::ENOSYS) => {
+            "io_uring is not allowed here: see kernel.io_uring_disabled, or the seccomp profile of \
+             the container"
+        }
+        Some(nix::libc::EINVAL) => "this needs kernel 6.1 or newer",
+        Some(nix::libc::EMFILE) => {
+            "the table exceeds RLIMIT_NOFILE: raise `ulimit -n` or use \
+             more --workers"
+        }
+        Some(nix::libc::ENOMEM) => "out of memory, or RLIMIT_MEMLOCK is too low (`ulimit -l`)",
+        _ => "",
+    };
+    let dash = if hint.is_empty() { "" } else { " - " };
+    io::Error::new(error.kind(), format!("{what}: {error}{dash}{hint}"))
+}
+
+impl Ring for KernelRing {
+    fn add_peer(&mut self, address: SocketAddr) -> Peer {
+        self.peers.push(Box::new(address.into()));
+        Peer((self.peers.len() - 1) as u16)
+    }
+
+    fn open(&mut self, slot: u32, source: Source) -> io::Result<()> {
+        let socket = open_socket(source)?;
+        self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
+        Ok(())
+    }
+
+    fn push(&mut self, handle: Handle, op: Op) -> Result<(), QueueFull> {
+        let mut pointers =
+            Pointers { address: std::ptr::null(), address_len: 0, bytes: std::ptr::null() };
+        match op {
+            Op::Connect(peer) => {
+                let address = &self.peers[usize::from(peer.0)];
+                pointers.address = address.as_ptr().cast();
+                pointers.address_len = address.len();
+            }
+            Op::Send { buffer, from, to } => {
+                pointers.bytes = self.send.pointer(buffer.0, from, to);
+            }
+            Op::Receive | Op::Cancel(_) | Op::Finish | Op::Close => {}
+        }
+        let entry = entry(handle, op, &pointers);
+        // SAFETY: an address is boxed, never removed and lives as long as the ring; the bytes are
+        // in the mapping that outlives the ring and are not handed out again before the
+        // completion of this send has been popped (its holder releases them only then).
+        unsafe { self.ring.submission().push(&entry) }.map_err(|_| QueueFull)
+    }
+
+    fn enter(&mut self, wait_ns: u64) -> io::Result<()> {
+        self.stats.enters += 1;
+        let (submitter, submission, mut completions) = self.ring.split();
+        completions.sync();
+        let overflow = completions.overflow();
+        let ready = !completions.is_empty();
+        drop(completions);
+        drop(submission);
+        self.stats.cq_overflow = u64::from(overflow);
+        let entered = if wait_ns == 0 || ready {
+            // Deferred task work runs only in a call that asks for events: `get events` with a
+            // count of 0 is what a zero timeout gives.
+            let now = types::Timespec::from(Duration::ZERO);
+            submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&now))
+        } else {
+            let wait = types::Timespec::from(Duration::from_nanos(wait_ns));
+            submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&wait))
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(e) => match e.raw_os_error() {
+                // Time is up; interrupted; or completions must be reaped before more is taken.
+                Some(nix::libc::ETIME | nix::libc::EINTR | nix::libc::EBUSY) => Ok(()),
+                Some(nix::libc::EAGAIN) => Ok(()),
+                _ => Err(step(e, "io_uring_enter")),
+            },
+        }
+    }
+
+    fn pop(&mut self) -> Option<Completion> {
+        loop {
+            let cqe = self.ring.completion().next()?;
+            self.stats.completions += 1;
+            if let Some(completion) = completion(&cqe) {
+                if completion.buffer.is_some() {
+                    self.recv.taken();
+                }
+                return Some(completion);
+            }
+        }
+    }
+
+    fn received(&self, buffer: RecvBuffer, len: u32) -> &[u8] {
+        self.recv.get(buffer.0, len)
+    }
+
+    fn recycle(&mut self, buffer: RecvBuffer) {
+        self.recv.recycle(buffer.0);
+    }
+
+    fn take_send_buffer(&mut self) -> Option<SendBuffer> {
+        self.send.take().map(SendBuffer)
+    }
+
+    fn send_bytes_mut(&mut self, buffer: SendBuffer) -> &mut [u8] {
+        self.send.get_mut(buffer.0)
+    }
+
+    fn release(&mut self, buffer: SendBuffer) {
+        self.send.release(buffer.0);
+    }
+
+    fn recv_buffers_free(&self) -> u32 {
+        self.recv.free()
+    }
+
+    fn stats(&self) -> RingStats {
+        self.stats
+    }
+}
+
+/// A TCP socket that resets on close and sends at once, bound as planned.
+///
+/// # Errors
+/// Those of `socket(2)`, `setsockopt(2)` and `bind(2)`.
+pub(super) fn open_socket(source: Source) -> io::Result<Socket> {
+    let ipv6 = source.bind.map_or(source.ipv6, |a| a.is_ipv6());
+    let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    if let Some(address) = source.bind {
+        socket.set_reuse_address(true)?;
+        if address.port() == 0 {
+            // The port is chosen at connect time, when the destination is known: ports can then
+            // be shared between destinations.
+            nix::sys::socket::setsockopt(
+                &socket,
+                nix::sys::socket::sockopt::IpBindAddressNoPort,
+                &true,
+            )?;
+        }
+        socket.bind(&address.into())?;
+    }
+    Ok(socket)
+}

@@ -1,0 +1,346 @@
+//! What is said about a run: the line a second, the final block, and the same as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use latlog::Outcome;
+use serde_json::{Value, json};
+
+use crate::plan::host::Host;
+use crate::plan::{Plan, Target};
+use crate::worker::sample::Sample;
+use crate::worker::{Example, Latencies, Tally, Window, latencies};
+
+/// Highest values and the counted part, as the coordinator saw them.
+#[derive(Debug, Default)]
+pub struct Observed {
+    tcp_open_peak: u64,
+    session_alive_peak: u64,
+    rss_bytes_max: u64,
+    first: Option<(u64, u64, Sample)>,
+    last: Option<(u64, u64, Sample)>,
+}
+
+impl Observed {
+    /// Takes a look at the sums.
+    pub fn see(&mut self, sum: &Sample) {
+        self.tcp_open_peak = self.tcp_open_peak.max(sum.tcp_open);
+        self.session_alive_peak = self.session_alive_peak.max(sum.session_alive);
+        self.rss_bytes_max = self.rss_bytes_max.max(sum.rss_bytes);
+    }
+
+    /// The counted part begins.
+    pub fn hold_begins(&mut self, now_ns: u64, cpu_ns: u64, sum: &Sample) {
+        self.first = Some((now_ns, cpu_ns, *sum));
+    }
+
+    /// The counted part lasts until at least now.
+    pub fn hold_goes_on(&mut self, now_ns: u64, cpu_ns: u64, sum: &Sample) {
+        self.last = Some((now_ns, cpu_ns, *sum));
+    }
+
+    /// Seconds, CPU seconds and bytes of the counted part.
+    fn hold(&self) -> Option<(f64, f64, f64)> {
+        let ((t0, c0, s0), (t1, c1, s1)) = (self.first.as_ref()?, self.last.as_ref()?);
+        let seconds = (t1.saturating_sub(*t0)) as f64 / 1e9;
+        let bytes = (s1.bytes_in + s1.bytes_out).saturating_sub(s0.bytes_in + s0.bytes_out);
+        (seconds > 0.0).then_some((seconds, (c1 - c0) as f64 / 1e9, bytes as f64))
+    }
+}
+
+/// Everything that the final report says.
+pub struct Summary<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The host.
+    pub host: &'a Host,
+    /// The counted part.
+    pub hold: Range<u64>,
+    /// What was counted in it.
+    pub tally: &'a Tally,
+    /// The last sample.
+    pub last: &'a Sample,
+    /// Peaks.
+    pub observed: &'a Observed,
+    /// First examples of failures.
+    pub examples: &'a [Example],
+    /// All targets.
+    pub targets: &'a [Target],
+    /// Where the log is.
+    pub log: Option<PathBuf>,
+    /// What is wrong with it.
+    pub log_error: Option<String>,
+}
+
+impl Summary<'_> {
+    fn seconds(&self) -> f64 {
+        let until = self.hold.end.max(self.tally.last_done_ns);
+        let end = if self.hold.end == u64::MAX { self.tally.last_done_ns } else { until };
+        end.saturating_sub(self.hold.start) as f64 / 1e9
+    }
+
+    fn per_second(&self, count: u64) -> f64 {
+        let seconds = self.seconds();
+        if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+    }
+
+    /// Errors by reason, with their code where they have one.
+    fn errors(&self) -> BTreeMap<String, u64> {
+        let mut errors: BTreeMap<String, u64> = BTreeMap::new();
+        for ((outcome, detail), count) in &self.tally.errors {
+            *errors.entry(reason(*outcome, *detail)).or_default() += count;
+        }
+        errors
+    }
+
+    /// The object that `--json` writes: one stage, with generator and host.
+    pub fn to_json(&self) -> Value {
+        let tally = self.tally;
+        let offered = tally.sent + tally.dropped;
+        let cpu = self.observed.hold().map(|(s, cpu, _)| cpu / s / self.host.cores.len() as f64);
+        json!({
+            "name": "loadgen",
+            "connections": {
+                "planned": self.plan.connections,
+                "tcp_open_peak": self.observed.tcp_open_peak,
+                "session_alive_peak": self.observed.session_alive_peak,
+            },
+            "requests": {
+                "offered": offered,
+                "sent": tally.sent,
+                "ok": tally.ok,
+                "failed": tally.sent - tally.ok,
+                "dropped": tally.dropped,
+            },
+            "response_ns": percentiles(&tally.response),
+            "service_ns": percentiles(&tally.service),
+            "slip_ns": percentiles(&tally.slip),
+            "throughput_per_s": self.per_second(tally.ok),
+            "errors": self.errors(),
+            "model": if self.plan.closed { "closed" } else { "open" },
+            "examples": self.examples.iter().map(|e| example_json(e, self.targets))
+                .collect::<Vec<_>>(),
+            "generator": {
+                "cpu_share": cpu,
+                "rss_bytes_max": self.observed.rss_bytes_max,
+                "workers": self.plan.workers,
+                "enobufs": self.last.enobufs,
+                "cq_overflow": self.last.cq_overflow,
+                "send_buffer_waits": self.last.send_buffer_waits,
+                "log_lost_records": self.last.log_lost_records,
+                "log_error": self.log_error,
+            },
+            "host": {
+                "name": self.host.name,
+                "kernel": self.host.kernel,
+                "cores": self.host.cores.len(),
+                "descriptors": self.host.descriptors,
+            },
+        })
+    }
+
+    /// The final block.
+    pub fn text(&self) -> String {
+        let tally = self.tally;
+        let offered = tally.sent + tally.dropped;
+        let share = if offered > 0 { 100.0 * tally.ok as f64 / offered as f64 } else { 0.0 };
+        let h = &tally.response;
+        let mut out = String::from("\n=== FINAL TEST REPORT ===\n");
+        let mut row = |name: &str, value: String| {
+            let _ = writeln!(out, "{name:<13}{value}");
+        };
+        row("Duration", format!("{:.1} s counted", self.seconds()));
+        row(
+            "Connections",
+            format!(
+                "{} planned, {} open at peak, {} sessions alive at peak",
+                self.plan.connections,
+                self.observed.tcp_open_peak,
+                self.observed.session_alive_peak
+            ),
+        );
+        row(
+            "Requests",
+            format!(
+                "{offered} offered = {} sent + {} dropped; {} ok, {} failed",
+                tally.sent,
+                tally.dropped,
+                tally.ok,
+                tally.sent - tally.ok
+            ),
+        );
+        row("Success", format!("{share:.3} %"));
+        let at = |q| ms(h.value_at_quantile(q));
+        if h.is_empty() {
+            row("Response", "no request was answered".into());
+        } else {
+            row(
+                "Response",
+                format!(
+                    "min {}, p50 {}, p95 {}, p99 {}, avg {}, max {}",
+                    ms(h.min()),
+                    at(0.5),
+                    at(0.95),
+                    at(0.99),
+                    ms(h.mean() as u64),
+                    ms(h.max())
+                ),
+            );
+            let (service, slip) = (&tally.service, &tally.slip);
+            row("Service p99", ms(service.value_at_quantile(0.99)));
+            row("Slip p99", ms(slip.value_at_quantile(0.99)));
+        }
+        let bytes = self.observed.hold().map_or(0.0, |(s, _, bytes)| bytes / s / 1e6);
+        row("Throughput", format!("{:.1} req/s, {bytes:.2} MB/s", self.per_second(tally.ok)));
+        if self.plan.closed {
+            row(
+                "Model",
+                "closed loop: waiting that slow answers impose is not in these times".into(),
+            );
+        }
+        let errors = self.errors();
+        if errors.is_empty() {
+            row("Errors", "none".into());
+        }
+        for (name, count) in &errors {
+            row("Errors", format!("{count} {name}"));
+        }
+        for example in self.examples {
+            row("Example", describe_example(example, self.targets));
+        }
+        if let Some(path) = &self.log {
+            row("Log", path.display().to_string());
+        }
+        if let Some(cause) = &self.log_error {
+            row("Log", format!("INCOMPLETE: {cause}"));
+        }
+        out.trim_end().to_owned()
+    }
+}
+
+/// A reason with its code: `rpc_error:-32603`, `http_status:500`, `violation:wrong id`.
+pub fn reason(outcome: Outcome, detail: i32) -> String {
+    match (outcome, detail) {
+        (Outcome::Violation, n) => match violation(n) {
+            Some(text) => format!("{outcome}:{text}"),
+            None => outcome.to_string(),
+        },
+        (Outcome::HttpStatus | Outcome::RpcError | Outcome::Other, n) => format!("{outcome}:{n}"),
+        _ => outcome.to_string(),
+    }
+}
+
+fn violation(number: i32) -> Option<&'static str> {
+    wire::Violation::ALL.iter().find(|v| **v as i32 == number).map(|v| v.describe())
+}
+
+fn percentiles(h: &Latencies) -> Value {
+    if h.is_empty() {
+        return Value::Null;
+    }
+    let at = |q| h.value_at_quantile(q);
+    json!({
+        "count": h.len(), "min": h.min(), "mean": h.mean().round() as u64, "p50": at(0.5),
+        "p90": at(0.9), "p95": at(0.95), "p99": at(0.99), "p999": at(0.999), "max": h.max(),
+    })
+}
+
+/// All workers' responses of the last second.
+pub fn merge_intervals(windows: &[Arc<Window>]) -> Latencies {
+    let mut all = latencies();
+    for window in windows {
+        if let Ok(interval) = window.interval.lock()
+            && let Some(interval) = interval.as_ref()
+        {
+            let _ = all.add(interval);
+        }
+    }
+    all
+}
+
+/// The progress line.
+pub fn line(elapsed_s: u64, sum: &Sample, interval: &Latencies) -> String {
+    format!(
+        "[{elapsed_s:>3}s] Connections: {} | Sessions: {} | Sent: {} | Success: {} | Failed: {} | \
+         Avg Latency: {}",
+        sum.tcp_open,
+        sum.session_alive,
+        sum.sent,
+        sum.ok,
+        sum.failed + sum.dropped,
+        if interval.is_empty() { "-".into() } else { ms(interval.mean() as u64) },
+    )
+}
+
+/// The status object for a driving program.
+pub fn status(now_ns: u64, phase: &str, planned: u32, sum: &Sample, interval: &Latencies) -> Value {
+    let some = |value: u64| (!interval.is_empty()).then_some(value);
+    json!({
+        "type": "status", "t_ns": now_ns, "phase": phase, "planned": planned,
+        "tcp_open": sum.tcp_open, "session_established": sum.session_established,
+        "session_alive": sum.session_alive, "stream_open": sum.stream_open,
+        "sent": sum.sent, "ok": sum.ok, "failed": sum.failed, "dropped": sum.dropped,
+        "queued": sum.queued, "in_flight": sum.in_flight,
+        "avg_ns": some(interval.mean() as u64),
+        "p99_ns": some(interval.value_at_quantile(0.99)),
+    })
+}
+
+/// The earliest example of each kind.
+pub fn first_of_each(mut examples: Vec<Example>) -> Vec<Example> {
+    examples.sort_by_key(|e| e.at_ns);
+    let mut kept: Vec<Example> = Vec::new();
+    for example in examples {
+        if !kept.iter().any(|k| k.outcome == example.outcome && k.detail == example.detail) {
+            kept.push(example);
+        }
+    }
+    kept
+}
+
+/// An example in one line.
+pub fn describe_example(example: &Example, targets: &[Target]) -> String {
+    let target = targets.get(usize::from(example.target));
+    let url = target.map_or_else(|| "?".into(), |t| t.url.to_string());
+    let why = match example.outcome {
+        Outcome::Refused
+        | Outcome::Reset
+        | Outcome::NoAddress
+        | Outcome::Unreachable
+        | Outcome::ConnectTimeout
+        | Outcome::Other
+            if example.detail > 0 =>
+        {
+            format!("{} ({})", example.outcome, std::io::Error::from_raw_os_error(example.detail))
+        }
+        _ => reason(example.outcome, example.detail),
+    };
+    format!("{} at {url}: {why}", example.op.name())
+}
+
+/// An example for the log and the JSON.
+pub fn example_json(example: &Example, targets: &[Target]) -> Value {
+    let target = targets.get(usize::from(example.target));
+    json!({
+        "at_ns": example.at_ns,
+        "target": target.map(|t| t.url.to_string()),
+        "op": example.op.name(),
+        "reason": reason(example.outcome, example.detail),
+        "detail": example.detail,
+        "bytes": String::from_utf8_lossy(&example.bytes),
+    })
+}
+
+/// A time in milliseconds, with more digits the shorter it is.
+fn ms(ns: u64) -> String {
+    let ms = ns as f64 / 1e6;
+    match ms {
+        _ if ms < 1.0 => format!("{ms:.3}ms"),
+        _ if ms < 10.0 => format!("{ms:.2}ms"),
+        _ if ms < 100.0 => format!("{ms:.1}ms"),
+        _ => format!("{ms:.0}ms"),
+    }
+}

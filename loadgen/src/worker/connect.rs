@@ -1,0 +1,409 @@
+//! How connections come and go: start, loss, close, and moving to other targets.
+
+use std::io;
+
+use latlog::{EventKind, Outcome};
+
+use super::Worker;
+use super::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE};
+use super::session::{After, Next, State};
+use crate::cli::End;
+use crate::clock::Clock;
+use crate::ops::Op;
+use crate::orders::Stage;
+use crate::ring::{Errno, GENERATIONS, Op as RingOp, OpKind, Ring, Source};
+use crate::schedule::{BACKOFF_STEPS, Pacer};
+use wire::client::Exchange;
+
+/// Sessions that are looked at in one turn while sessions move.
+const MOVE_SCAN: u32 = 4096;
+/// Sessions that may be on their way out at one time during the cool-down.
+const ENDING_MAX: u32 = 256;
+
+/// Sessions leaving targets that are unwanted or overfull.
+#[derive(Debug)]
+pub(super) struct Moving {
+    rebalance: bool,
+    cursor: u32,
+    pacer: Pacer,
+}
+
+impl<R: Ring, C: Clock> Worker<R, C> {
+    /// Begins an attempt at a connection.
+    pub(super) fn start(&mut self, session: u32) -> io::Result<()> {
+        let global = session * self.plan.workers + self.index;
+        let s = &self.sessions[session as usize];
+        let first = s.state == State::Waiting;
+        let preferred = match (first, s.assigned) {
+            (true, _) => Some((global as usize % self.plan.targets.len()) as u16),
+            (false, true) => Some(s.target),
+            (false, false) => None,
+        };
+        let Some(target) = self.targets.pick(preferred, self.now_ns) else {
+            return self.retry_later(session);
+        };
+        self.assign(session, target);
+        if first {
+            self.sessions[session as usize].attempt_ns = self.now_ns;
+        }
+        if let Err(e) = self.open_slot(session, global, first) {
+            self.connect_failed(session, Errno(e.raw_os_error().unwrap_or(0)));
+            return self.retry_later(session);
+        }
+        let peer = self.prepared[usize::from(target)].peer;
+        self.submit(session, RingOp::Connect(peer))?;
+        let s = &mut self.sessions[session as usize];
+        s.armed.set(OpKind::Connect);
+        s.state = State::Connecting;
+        self.enqueue(CONNECTING, session);
+        Ok(())
+    }
+
+    /// Opens the socket from its planned start; where that is taken, from one that the kernel
+    /// chooses.
+    fn open_slot(&mut self, session: u32, global: u32, first: bool) -> io::Result<()> {
+        let target = usize::from(self.sessions[session as usize].target);
+        let ipv6 = self.prepared[target].ipv6;
+        let Some(sources) = &self.plan.sources else {
+            return self.ring.open(session, Source { bind: None, ipv6 });
+        };
+        let reconnect = Source { bind: Some(sources.reconnect(global)), ipv6 };
+        if !first {
+            return self.ring.open(session, reconnect);
+        }
+        let planned = Source { bind: Some(sources.planned(global)), ipv6 };
+        match self.ring.open(session, planned) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => self.ring.open(session, reconnect),
+            other => other,
+        }
+    }
+
+    fn assign(&mut self, session: u32, target: u16) {
+        let s = &mut self.sessions[session as usize];
+        if s.assigned {
+            self.targets.leave(s.target);
+        }
+        let elsewhere = s.target != target && !s.id.is_empty();
+        s.target = target;
+        s.assigned = true;
+        self.targets.assign(target);
+        if elsewhere {
+            // A session lives on one replica: elsewhere it has to be opened anew.
+            self.forget_session(session, Outcome::Stopped, 0);
+        }
+    }
+
+    /// The server no longer has the session, or it cannot be reached any more.
+    pub(super) fn forget_session(&mut self, session: u32, outcome: Outcome, detail: i32) {
+        let s = &mut self.sessions[session as usize];
+        s.id.clear();
+        s.confirmed = false;
+        s.in_doubt = false;
+        self.event(session, EventKind::SessionLost, outcome, detail, 0);
+    }
+
+    /// TCP connect is through.
+    pub(super) fn connected(&mut self, session: u32) -> io::Result<()> {
+        self.unqueue(session);
+        let s = &mut self.sessions[session as usize];
+        let (took_ns, target) = (self.now_ns - s.since_ns, s.target);
+        let dialect = self.prepared[usize::from(target)].dialect;
+        s.open = true;
+        s.exchange = if dialect.is_http() { Exchange::http() } else { Exchange::line() };
+        s.after = None;
+        self.open += 1;
+        self.recorder.now.connects += 1;
+        self.targets.succeeded(target);
+        self.event(session, EventKind::Connected, Outcome::Ok, 0, took_ns);
+        self.arm_receive(session)?;
+        self.go_on_opening(session);
+        Ok(())
+    }
+
+    pub(super) fn arm_receive(&mut self, session: u32) -> io::Result<()> {
+        self.submit(session, RingOp::Receive)?;
+        self.sessions[session as usize].armed.set(OpKind::Receive);
+        Ok(())
+    }
+
+    /// Takes the next step towards a session that may be used.
+    pub(super) fn go_on_opening(&mut self, session: u32) {
+        let s = &mut self.sessions[session as usize];
+        let opening = self.prepared[usize::from(s.target)].dialect.opening();
+        let op = match opening {
+            None => None,
+            Some(Op::Initialize) if !s.id.is_empty() && !s.confirmed => Some(Op::Initialized),
+            Some(Op::Initialize) if s.id.is_empty() => Some(Op::Initialize),
+            Some(_) if s.in_doubt => Some(Op::Ping),
+            Some(Op::Initialize) => None,
+            Some(op) => Some(op),
+        };
+        match op {
+            Some(op) => self.begin(session, op, State::Opening, self.now_ns),
+            None => self.establish(session),
+        }
+    }
+
+    /// The session stands and is free.
+    pub(super) fn establish(&mut self, session: u32) {
+        let s = &mut self.sessions[session as usize];
+        s.attempt = 0;
+        s.in_doubt = false;
+        if !s.established {
+            s.established = true;
+            self.established += 1;
+            let took_ns = self.now_ns - s.attempt_ns;
+            self.event(session, EventKind::Alive, Outcome::Ok, 0, took_ns);
+        }
+        self.free(session);
+    }
+
+    /// The session waits for a request.
+    pub(super) fn free(&mut self, session: u32) {
+        self.unqueue(session);
+        self.sessions[session as usize].state = State::Idle;
+        self.enqueue(IDLE, session);
+    }
+
+    /// Connect or socket creation failed.
+    pub(super) fn connect_failed(&mut self, session: u32, errno: Errno) {
+        let (outcome, detail) = outcome_of(errno);
+        let target = self.sessions[session as usize].target;
+        if outcome != Outcome::NoAddress {
+            self.targets.failed(target, self.now_ns);
+        }
+        self.event(session, EventKind::ConnectFailed, outcome, detail, 0);
+        self.keep_example(session, Op::Initialize, outcome, detail);
+    }
+
+    /// A connection that stood is gone, or is given up: the request on it fails with this reason.
+    pub(super) fn lose(&mut self, session: u32, outcome: Outcome, detail: i32) -> io::Result<()> {
+        self.recorder.now.losses += 1;
+        self.event(session, EventKind::Lost, outcome, detail, 0);
+        self.end_request(session, outcome, detail);
+        let s = &mut self.sessions[session as usize];
+        s.attempt_ns = self.now_ns;
+        let lines = !self.prepared[usize::from(s.target)].dialect.is_http();
+        if lines && s.established {
+            self.forget_session(session, outcome, detail);
+        }
+        let s = &mut self.sessions[session as usize];
+        s.in_doubt = !s.id.is_empty();
+        let next = match s.state {
+            State::Deleting | State::Finishing => s.next,
+            _ if self.stage == Stage::Cooldown => Next::End,
+            _ => Next::Reconnect,
+        };
+        self.alive.remove(&mut self.alive_links, session);
+        self.close(session, next)
+    }
+
+    /// Drops the connection; what follows happens when the kernel has let go of all of it.
+    pub(super) fn close(&mut self, session: u32, next: Next) -> io::Result<()> {
+        self.unqueue(session);
+        self.spills.remove(&session);
+        let s = &mut self.sessions[session as usize];
+        s.spilled = false;
+        s.after = None;
+        self.open -= u32::from(std::mem::take(&mut s.open));
+        self.established -= u32::from(std::mem::take(&mut s.established));
+        s.next = next;
+        s.state = State::Closing;
+        let armed = s.armed;
+        for kind in [OpKind::Connect, OpKind::Send, OpKind::Receive] {
+            if armed.has(kind) {
+                self.submit(session, RingOp::Cancel(kind))?;
+            }
+        }
+        self.submit(session, RingOp::Close)?;
+        self.sessions[session as usize].armed.set(OpKind::Close);
+        Ok(())
+    }
+
+    /// The kernel has let go: the slot is free.
+    pub(super) fn closed(&mut self, session: u32) -> io::Result<()> {
+        let s = &mut self.sessions[session as usize];
+        s.generation = (s.generation + 1) % GENERATIONS;
+        match s.next {
+            Next::End => self.end(session),
+            Next::Reconnect => self.retry_later(session)?,
+        }
+        Ok(())
+    }
+
+    fn retry_later(&mut self, session: u32) -> io::Result<()> {
+        let s = &mut self.sessions[session as usize];
+        s.state = State::BackingOff;
+        let wait = s.attempt.min(BACKOFF_STEPS - 1);
+        s.attempt = s.attempt.saturating_add(1);
+        self.enqueue(BACKOFF + usize::from(wait), session);
+        Ok(())
+    }
+
+    fn end(&mut self, session: u32) {
+        self.alive.remove(&mut self.alive_links, session);
+        let s = &mut self.sessions[session as usize];
+        let deleted = s.state == State::Closing && self.stage == Stage::Cooldown;
+        s.state = State::Ended;
+        self.ended += 1;
+        self.ending_open = self.ending_open.saturating_sub(u32::from(deleted));
+        self.event(session, EventKind::Ended, Outcome::Stopped, 0, 0);
+    }
+
+    /// Ends a session politely, as `--end` says; one that is busy is left for later.
+    pub(super) fn end_session(&mut self, session: u32, next: Next) -> io::Result<bool> {
+        let s = &mut self.sessions[session as usize];
+        match s.state {
+            State::Waiting | State::BackingOff => {
+                if next == Next::End {
+                    self.unqueue(session);
+                    self.end(session);
+                }
+            }
+            State::Idle => self.take_leave(session, next)?,
+            State::Connecting | State::Opening => self.close(session, next)?,
+            State::Busy => return Ok(false),
+            State::Deleting | State::Finishing | State::Closing => s.next = next,
+            State::Ended => {}
+        }
+        Ok(true)
+    }
+
+    fn take_leave(&mut self, session: u32, next: Next) -> io::Result<()> {
+        self.unqueue(session);
+        let s = &mut self.sessions[session as usize];
+        s.next = next;
+        let requests = &self.prepared[usize::from(s.target)].requests;
+        let deletes = requests.get(Op::Delete).is_some() && !s.id.is_empty();
+        match self.plan.end {
+            End::Delete if deletes => {
+                self.begin(session, Op::Delete, State::Deleting, self.now_ns);
+            }
+            End::Close => {
+                s.state = State::Finishing;
+                self.submit(session, RingOp::Finish)?;
+                self.sessions[session as usize].armed.set(OpKind::Finish);
+                self.enqueue(ANSWERING, session);
+            }
+            End::Delete | End::Reset | End::Abandon => self.close(session, next)?,
+        }
+        Ok(())
+    }
+
+    /// The cool-down: ends sessions, so many at a time.
+    pub(super) fn end_some(&mut self) -> io::Result<()> {
+        while self.ending_open < ENDING_MAX && (self.ending_next as usize) < self.sessions.len() {
+            let session = self.ending_next;
+            self.ending_next += 1;
+            if self.sessions[session as usize].state == State::Busy {
+                self.end_request(session, Outcome::Unanswered, 0);
+                self.close(session, Next::End)?;
+            } else {
+                self.end_session(session, Next::End)?;
+            }
+            let ended = self.sessions[session as usize].state == State::Ended;
+            self.ending_open += u32::from(!ended);
+        }
+        Ok(())
+    }
+
+    /// Takes changed targets over.
+    pub(super) fn take_targets(&mut self) {
+        let order = self.orders.targets();
+        for target in order.known.iter().skip(self.prepared.len()) {
+            // Built before from the same parts by the coordinator, which refuses what cannot be.
+            let _ = self.add_target(target);
+        }
+        self.targets.activate(&order.wanted);
+        let rate = self.plan.ramp_per_s / f64::from(self.plan.workers);
+        let pacer = Pacer::new(rate);
+        self.moving = Some(Moving { rebalance: order.rebalance, cursor: 0, pacer });
+    }
+
+    /// Moves some sessions off targets that are unwanted or hold more than their share.
+    pub(super) fn move_some(&mut self) -> io::Result<()> {
+        let Some(mut moving) = self.moving.take() else { return Ok(()) };
+        let count = self.sessions.len() as u32;
+        let share = moving.rebalance.then(|| self.targets.fair_share(count));
+        if count == 0 || self.targets.settled(share) {
+            return Ok(());
+        }
+        for _ in 0..MOVE_SCAN.min(count) {
+            let session = moving.cursor;
+            let s = &self.sessions[session as usize];
+            let leaves = s.assigned && self.targets.should_leave(s.target, share);
+            if leaves && s.state == State::Idle {
+                if !moving.pacer.take(self.now_ns) {
+                    break;
+                }
+                self.sessions[session as usize].assigned = false;
+                self.targets.leave(self.sessions[session as usize].target);
+                self.sessions[session as usize].attempt_ns = self.now_ns;
+                self.end_session(session, Next::Reconnect)?;
+            }
+            moving.cursor = (moving.cursor + 1) % count;
+        }
+        self.moving = Some(moving);
+        Ok(())
+    }
+
+    /// An exchange is over and its connection free: what was decided when it was answered.
+    pub(super) fn carry_on(&mut self, session: u32) -> io::Result<()> {
+        let s = &mut self.sessions[session as usize];
+        match s.after.take() {
+            None => {}
+            Some(After::Confirm) => {
+                self.begin(session, Op::Initialized, State::Opening, self.now_ns);
+            }
+            Some(After::Establish) => self.establish(session),
+            Some(After::Free) => self.free(session),
+            Some(After::OpenAgain) => {
+                self.established -= u32::from(std::mem::take(&mut s.established));
+                s.attempt_ns = self.now_ns;
+                self.go_on_opening(session);
+            }
+            Some(After::Close) => {
+                let next = match s.state {
+                    State::Deleting => s.next,
+                    _ if self.stage == Stage::Cooldown => Next::End,
+                    _ => Next::Reconnect,
+                };
+                self.close(session, next)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer ends the connection in good order: the session goes on over another one.
+    pub(super) fn reopen(&mut self, session: u32) -> io::Result<()> {
+        let s = &mut self.sessions[session as usize];
+        let leaving = s.state == State::Deleting || s.state == State::Finishing;
+        if leaving || s.after == Some(After::Close) {
+            s.after = Some(After::Close);
+            return self.carry_on(session);
+        }
+        let answered = s.after.is_some();
+        s.attempt_ns = self.now_ns;
+        s.attempt = if answered { 0 } else { s.attempt };
+        if !answered {
+            return self.lose(session, Outcome::Eof, 0);
+        }
+        self.event(session, EventKind::Lost, Outcome::Eof, 0, 0);
+        self.recorder.now.losses += 1;
+        self.close(session, Next::Reconnect)
+    }
+}
+
+/// What an error of connect, send or receive means for a connection.
+pub(super) fn outcome_of(errno: Errno) -> (Outcome, i32) {
+    use nix::libc;
+    let outcome = match errno.0 {
+        libc::ECONNREFUSED => Outcome::Refused,
+        libc::ECONNRESET | libc::EPIPE => Outcome::Reset,
+        libc::ETIMEDOUT => Outcome::ConnectTimeout,
+        libc::EADDRNOTAVAIL | libc::EADDRINUSE => Outcome::NoAddress,
+        libc::EHOSTUNREACH | libc::ENETUNREACH => Outcome::Unreachable,
+        _ => Outcome::Other,
+    };
+    (outcome, errno.0)
+}

@@ -1,0 +1,190 @@
+//! What is due: orders, ramp, schedule, heartbeats, deadlines. Decides when; others do it.
+
+use std::io;
+
+use latlog::Outcome;
+
+use super::Worker;
+use super::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE};
+use super::session::{Next, State};
+use crate::clock::Clock;
+use crate::ops::Op;
+use crate::orders::Stage;
+use crate::ring::{Errno, Ring};
+use crate::schedule::{BACKOFF_STEPS, Steady, backoff_ns};
+
+impl<R: Ring, C: Clock> Worker<R, C> {
+    /// Sees what the coordinator wants.
+    pub(super) fn take_orders(&mut self) {
+        let stage = self.orders.stage(self.now_ns);
+        if self.schedule.is_none() && stage != Stage::Ramp {
+            let from_ns = self.orders.warmup_from_ns();
+            let plan = &self.plan;
+            self.schedule = Some(Steady::new(from_ns, plan.rate_per_s, self.index, plan.workers));
+        }
+        self.recorder.set_hold(self.orders.hold());
+        self.stage = stage;
+        let version = self.orders.version();
+        if version != self.orders_seen {
+            self.orders_seen = version;
+            self.take_targets();
+        }
+    }
+
+    /// Starts and gives up whatever is due.
+    pub(super) fn start_due(&mut self) -> io::Result<()> {
+        self.time_out()?;
+        self.expire_alive();
+        match self.stage {
+            Stage::Ramp | Stage::Warmup | Stage::Hold => {
+                self.start_connections()?;
+                self.move_some()?;
+                self.schedule_requests();
+                self.assign_requests();
+                self.ping_idle();
+            }
+            Stage::Drain => {
+                self.schedule_requests();
+                self.assign_requests();
+            }
+            Stage::Cooldown => self.end_some()?,
+            Stage::Abandon => {}
+        }
+        Ok(())
+    }
+
+    fn start_connections(&mut self) -> io::Result<()> {
+        let mut starts = 0;
+        let count = self.sessions.len() as u32;
+        while self.ramp_next < count && starts < self.plan.limits.starts_per_turn {
+            if self.ramp.take(self.now_ns).is_none() {
+                break;
+            }
+            let session = self.ramp_next;
+            self.ramp_next += 1;
+            starts += 1;
+            self.start(session)?;
+        }
+        for step in 0..BACKOFF_STEPS {
+            let queue = BACKOFF + usize::from(step);
+            while let Some(session) = self.queues[queue].front() {
+                let due_ns = self.sessions[session as usize].since_ns + backoff_ns(step);
+                let full = starts >= self.plan.limits.starts_per_turn;
+                if full || due_ns > self.now_ns || !self.reconnects.take(self.now_ns) {
+                    break;
+                }
+                starts += 1;
+                self.unqueue(session);
+                self.start(session)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up what has waited for longer than the timeout.
+    fn time_out(&mut self) -> io::Result<()> {
+        while let Some(session) = self.overdue(CONNECTING) {
+            self.connect_failed(session, Errno(nix::libc::ETIMEDOUT));
+            self.close(session, Next::Reconnect)?;
+        }
+        while let Some(session) = self.overdue(ANSWERING) {
+            match self.sessions[session as usize].state {
+                State::Finishing | State::Deleting => {
+                    self.end_request(session, Outcome::Timeout, 0);
+                    let next = self.sessions[session as usize].next;
+                    self.close(session, next)?;
+                }
+                _ => self.lose(session, Outcome::Timeout, 0)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn overdue(&self, queue: usize) -> Option<u32> {
+        let session = self.queues[queue].front()?;
+        let until_ns = self.sessions[session as usize].since_ns + self.plan.timeout_ns;
+        (until_ns <= self.now_ns).then_some(session)
+    }
+
+    /// Takes from the schedule what has become due.
+    fn schedule_requests(&mut self) {
+        let hold = self.orders.hold();
+        let until_ns = self.now_ns.min(hold.end.saturating_sub(1));
+        while let Some(intended_ns) = self.schedule.as_mut().and_then(|s| s.take(until_ns)) {
+            if self.due.len() < self.plan.limits.due as usize {
+                self.due.push_back(intended_ns);
+            } else {
+                self.record_dropped(intended_ns);
+            }
+        }
+    }
+
+    /// Hands due requests to the sessions that have been free for longest, and gives up those that
+    /// waited for longer than the timeout.
+    fn assign_requests(&mut self) {
+        while let Some(&intended_ns) = self.due.front() {
+            if intended_ns + self.plan.timeout_ns <= self.now_ns {
+                self.due.pop_front();
+                self.record_dropped(intended_ns);
+                continue;
+            }
+            let Some(session) = self.queues[IDLE].front() else { break };
+            self.due.pop_front();
+            self.begin(session, Op::Call, State::Busy, intended_ns);
+        }
+        let loaded = matches!(self.stage, Stage::Warmup | Stage::Hold);
+        if self.plan.closed && loaded {
+            while let Some(session) = self.queues[IDLE].front() {
+                self.begin(session, Op::Call, State::Busy, self.now_ns);
+            }
+        }
+    }
+
+    /// Keeps sessions alive that have had nothing to do for most of a heartbeat.
+    fn ping_idle(&mut self) {
+        while let Some(session) = self.queues[IDLE].front() {
+            let due_ns = self.sessions[session as usize].since_ns + self.plan.ping_after_ns;
+            if due_ns > self.now_ns {
+                return;
+            }
+            self.begin(session, Op::Ping, State::Busy, due_ns);
+        }
+    }
+
+    /// When the next thing is due; a moment in the past means now.
+    pub(super) fn next_due_ns(&self) -> u64 {
+        let front = |queue: usize, wait_ns: u64| match self.queues[queue].front() {
+            Some(session) => self.sessions[session as usize].since_ns + wait_ns,
+            None => u64::MAX,
+        };
+        let mut next_ns = self
+            .next_sample_ns
+            .min(front(CONNECTING, self.plan.timeout_ns))
+            .min(front(ANSWERING, self.plan.timeout_ns));
+        match self.stage {
+            Stage::Ramp | Stage::Warmup | Stage::Hold => {
+                next_ns = next_ns.min(front(IDLE, self.plan.ping_after_ns));
+                if (self.ramp_next as usize) < self.sessions.len() {
+                    next_ns = next_ns.min(self.ramp.next_due_ns());
+                }
+                for step in 0..BACKOFF_STEPS {
+                    let due_ns = front(BACKOFF + usize::from(step), backoff_ns(step));
+                    if due_ns != u64::MAX {
+                        next_ns = next_ns.min(due_ns.max(self.reconnects.next_ns()));
+                    }
+                }
+                if self.stage == Stage::Ramp {
+                    next_ns = next_ns.min(self.orders.warmup_from_ns());
+                }
+                if let Some(schedule) = &self.schedule {
+                    next_ns = next_ns.min(schedule.next_due_ns());
+                }
+            }
+            Stage::Drain | Stage::Cooldown | Stage::Abandon => {}
+        }
+        match self.due.front() {
+            Some(intended_ns) => next_ns.min(intended_ns + self.plan.timeout_ns),
+            None => next_ns,
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! One worker: a ring, the sessions on it, and the loop that turns both.
+//!
+//! A turn is: take orders, start what is due, put requests into the ring, enter the kernel until
+//! the next thing is due, then read every completion. Nothing here blocks but the kernel's wait,
+//! and nothing allocates once the sessions stand. Files: `session` (state), `connect` (how
+//! connections come and go), `receive` (completions), `send` (requests), `due` (timers and
+//! schedule), `record` (log and counts), `targets` (where to), `lists`, `sample`.
+
+mod connect;
+mod due;
+mod lists;
+mod receive;
+mod record;
+pub mod sample;
+mod send;
+mod session;
+mod targets;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use latlog::{Event, EventKind, Outcome};
+
+use crate::clock::{Clock, thread_cpu_ns};
+use crate::dialect::{Dialect, Requests, SESSION_ID_BYTES};
+use crate::orders::{Orders, Stage};
+use crate::plan::{Plan, Target};
+use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
+use crate::schedule::{Pacer, Steady};
+use lists::{ANSWERING, Links, OUTBOX, QUEUES, Queue};
+pub use record::{
+    BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
+};
+use sample::Shared;
+use session::Session;
+use targets::Targets;
+
+/// Time between two samples.
+const SAMPLE_NS: u64 = 1_000_000_000;
+/// Longest sleep, so that orders are seen.
+const LONGEST_WAIT_NS: u64 = 20_000_000;
+/// With `--spin`, the last part of a wait that is polled instead of slept.
+const SPIN_NS: u64 = 300_000;
+
+/// What a worker shares with the thread that watches it.
+#[derive(Default)]
+pub struct Window {
+    /// The latest sample.
+    pub sample: Shared,
+    /// Responses of the second before the latest sample.
+    pub interval: std::sync::Mutex<Option<Latencies>>,
+}
+
+/// What is left of a worker when it has ended.
+pub struct Remains {
+    /// Counts and latencies of the counted part.
+    pub tally: Tally,
+    /// The last sample.
+    pub last: sample::Sample,
+    /// For the log's end block.
+    pub totals: latlog::WorkerTotals,
+    /// The first example of each kind of failure.
+    pub examples: Vec<Example>,
+}
+
+/// The first failure of a kind, kept for the report.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// When it happened.
+    pub at_ns: u64,
+    /// Where.
+    pub target: u16,
+    /// What was asked for.
+    pub op: crate::ops::Op,
+    /// Why it failed.
+    pub outcome: Outcome,
+    /// Status, code or errno.
+    pub detail: i32,
+    /// The beginning of what was received last.
+    pub bytes: Vec<u8>,
+}
+
+/// A target with what is prepared for it.
+struct Prepared {
+    peer: Peer,
+    ipv6: bool,
+    dialect: Dialect,
+    requests: Requests,
+}
+
+/// A worker; see the module.
+pub struct Worker<R: Ring, C: Clock> {
+    plan: Arc<Plan>,
+    orders: Arc<Orders>,
+    orders_seen: u64,
+    window: Arc<Window>,
+    index: u32,
+    ring: R,
+    clock: C,
+    now_ns: u64,
+    sessions: Vec<Session>,
+    prepared: Vec<Prepared>,
+    targets: Targets,
+    /// The queues that a session waits in, one at a time; see the constants of `lists`.
+    queues: [Queue; QUEUES],
+    links: Links,
+    /// Sessions in the order of their last answer.
+    alive: Queue,
+    alive_links: Links,
+    /// Intended times of requests that are due and wait for a session.
+    due: VecDeque<u64>,
+    /// Sessions whose receive ended for want of buffers.
+    rearm: Vec<u32>,
+    spills: HashMap<u32, Vec<u8>>,
+    /// The head of an answer that is split over receives, while it is being read.
+    scratch: Vec<u8>,
+    /// The received bytes that are being read.
+    reading: Option<(RecvBuffer, u32)>,
+    ramp: Steady,
+    ramp_next: u32,
+    reconnects: Pacer,
+    schedule: Option<Steady>,
+    stage: Stage,
+    moving: Option<connect::Moving>,
+    ending_next: u32,
+    ending_open: u32,
+    ended: u32,
+    established: u32,
+    open: u32,
+    recorder: Recorder,
+    examples: Vec<Example>,
+    next_sample_ns: u64,
+    next_publish_ns: u64,
+    wire_limits: wire::Limits,
+}
+
+impl<R: Ring, C: Clock> Worker<R, C> {
+    /// A worker with all its memory taken and nothing started.
+    ///
+    /// # Errors
+    /// A request of a target that cannot be built.
+    pub fn new(
+        plan: Arc<Plan>,
+        orders: Arc<Orders>,
+        window: Arc<Window>,
+        index: u32,
+        ring: R,
+        clock: C,
+        link: Option<LogLink>,
+    ) -> Result<Self, wire::mcp::BuildError> {
+        let count = plan.sessions_of(index);
+        let now_ns = clock.now_ns();
+        let mut worker = Self {
+            orders_seen: 0,
+            index,
+            ring,
+            clock,
+            now_ns,
+            sessions: (0..count).map(|_| Session::new(SESSION_ID_BYTES / 2)).collect(),
+            prepared: Vec::new(),
+            targets: Targets::default(),
+            queues: std::array::from_fn(|id| Queue::new(id as u8)),
+            links: Links::new(count),
+            alive: Queue::new(0),
+            alive_links: Links::new(count),
+            due: VecDeque::with_capacity(plan.limits.due as usize),
+            rearm: Vec::with_capacity(count as usize),
+            spills: HashMap::with_capacity(64),
+            scratch: Vec::with_capacity(4096),
+            reading: None,
+            ramp: Steady::new(orders.start_ns(), plan.ramp_per_s, index, plan.workers),
+            ramp_next: 0,
+            reconnects: Pacer::new(plan.ramp_per_s / f64::from(plan.workers)),
+            schedule: None,
+            stage: Stage::Ramp,
+            moving: None,
+            ending_next: 0,
+            ending_open: 0,
+            ended: 0,
+            established: 0,
+            open: 0,
+            recorder: Recorder::new(index as u16, link),
+            examples: Vec::new(),
+            next_sample_ns: now_ns + SAMPLE_NS,
+            next_publish_ns: now_ns,
+            wire_limits: wire::Limits::default(),
+            plan,
+            orders,
+            window,
+        };
+        for target in worker.plan.clone().targets.iter() {
+            worker.add_target(target)?;
+        }
+        Ok(worker)
+    }
+
+    fn add_target(&mut self, target: &Target) -> Result<(), wire::mcp::BuildError> {
+        let requests = Requests::prepare(&target.url, target.dialect, &self.plan.work)?;
+        let peer = self.ring.add_peer(target.address);
+        let ipv6 = target.address.is_ipv6();
+        self.prepared.push(Prepared { peer, ipv6, dialect: target.dialect, requests });
+        self.targets.add();
+        Ok(())
+    }
+
+    /// Runs until the sessions have ended.
+    ///
+    /// # Errors
+    /// Only what makes the ring unusable.
+    pub fn run(mut self) -> io::Result<Remains> {
+        while !self.turn()? {}
+        self.now_ns = self.clock.now_ns();
+        self.give_up_the_rest();
+        self.take_sample();
+        Ok(Remains {
+            totals: latlog::WorkerTotals {
+                worker: self.index as u16,
+                blocks: self.recorder.blocks(),
+                requests: self.recorder.requests_total,
+                events: self.recorder.events_total,
+            },
+            last: self.recorder.now,
+            tally: self.recorder.tally,
+            examples: self.examples,
+        })
+    }
+
+    /// One turn; whether it was the last.
+    fn turn(&mut self) -> io::Result<bool> {
+        self.now_ns = self.clock.now_ns();
+        let began_ns = self.now_ns;
+        self.take_orders();
+        self.start_due()?;
+        self.flush_outbox()?;
+        if self.finished() {
+            return Ok(true);
+        }
+        self.recorder.now.turns += 1;
+        let asleep_ns = self.sleep()?;
+        let lag_ns = self.reap()?;
+        let sample = &mut self.recorder.now;
+        sample.reap_lag_ns_max = sample.reap_lag_ns_max.max(lag_ns);
+        self.now_ns = self.clock.now_ns();
+        let turn_ns = (self.now_ns - began_ns).saturating_sub(asleep_ns);
+        sample.turn_ns_max = sample.turn_ns_max.max(turn_ns);
+        sample.wait_ns += asleep_ns;
+        if self.now_ns >= self.next_sample_ns {
+            self.take_sample();
+        } else if self.now_ns >= self.next_publish_ns {
+            self.publish();
+        }
+        Ok(false)
+    }
+
+    /// Enters the kernel until something completes or is due; how long that took.
+    fn sleep(&mut self) -> io::Result<u64> {
+        let before_ns = self.clock.now_ns();
+        let due_ns = self.next_due_ns().max(before_ns);
+        let mut wait_ns = (due_ns - before_ns).min(LONGEST_WAIT_NS);
+        if self.plan.spin {
+            wait_ns = wait_ns.saturating_sub(SPIN_NS);
+        }
+        if self.queues[OUTBOX].len() > 0 || !self.rearm.is_empty() {
+            wait_ns = 0;
+        }
+        self.ring.enter(wait_ns)?;
+        Ok(self.clock.now_ns() - before_ns)
+    }
+
+    /// Queues an operation, entering the kernel first if the queue is full.
+    fn submit(&mut self, session: u32, op: RingOp) -> io::Result<()> {
+        let generation = self.sessions[session as usize].generation;
+        let handle = Handle { slot: session, generation };
+        while self.ring.push(handle, op).is_err() {
+            self.ring.enter(0)?;
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, queue: usize, session: u32) {
+        self.sessions[session as usize].since_ns = self.now_ns;
+        self.queues[queue].push_back(&mut self.links, session);
+    }
+
+    /// Takes a session out of whatever queue it waits in.
+    fn unqueue(&mut self, session: u32) {
+        if let Some(queue) = self.links.queue_of(session) {
+            self.queues[usize::from(queue)].remove(&mut self.links, session);
+        }
+    }
+
+    fn event(&mut self, session: u32, kind: EventKind, outcome: Outcome, detail: i32, value: u64) {
+        let target = self.sessions[session as usize].target;
+        let at_ns = self.now_ns;
+        self.recorder.event(&Event { at_ns, kind, session, target, outcome, detail, value });
+    }
+
+    /// Shows the present counts to the coordinator, which waits for some of them.
+    fn publish(&mut self) {
+        self.next_publish_ns = self.now_ns + LONGEST_WAIT_NS;
+        let stats = self.ring.stats();
+        let sample = &mut self.recorder.now;
+        sample.tcp_open = u64::from(self.open);
+        sample.session_established = u64::from(self.established);
+        sample.session_alive = u64::from(self.alive.len());
+        sample.queued = self.due.len() as u64;
+        sample.in_flight = u64::from(self.queues[ANSWERING].len());
+        sample.completions = stats.completions;
+        sample.cq_overflow = stats.cq_overflow;
+        self.window.sample.publish(sample);
+    }
+
+    fn take_sample(&mut self) {
+        let sample = &mut self.recorder.now;
+        sample.cpu_ns = thread_cpu_ns();
+        sample.rss_bytes = if self.index == 0 { crate::plan::host::resident_bytes() } else { 0 };
+        self.expire_alive();
+        self.publish();
+        if let Ok(mut interval) = self.window.interval.try_lock() {
+            match interval.as_mut() {
+                Some(old) => old.clone_from(&self.recorder.interval),
+                None => *interval = Some(self.recorder.interval.clone()),
+            }
+        }
+        self.recorder.sample(self.now_ns);
+        while self.next_sample_ns <= self.now_ns {
+            self.next_sample_ns += SAMPLE_NS;
+        }
+    }
+
+    /// Keeps the first example of each kind of failure.
+    fn keep_example(&mut self, session: u32, op: crate::ops::Op, outcome: Outcome, detail: i32) {
+        const EXAMPLES_MAX: usize = 16;
+        const EXAMPLE_BYTES: u32 = 512;
+        let known = |e: &Example| e.outcome == outcome && e.detail == detail;
+        if self.examples.len() >= EXAMPLES_MAX || self.examples.iter().any(known) {
+            return;
+        }
+        let bytes = self.reading.map_or_else(Vec::new, |(buffer, len)| {
+            self.ring.received(buffer, len.min(EXAMPLE_BYTES)).to_vec()
+        });
+        self.examples.push(Example {
+            at_ns: self.now_ns,
+            target: self.sessions[session as usize].target,
+            op,
+            outcome,
+            detail,
+            bytes,
+        });
+    }
+
+    fn finished(&self) -> bool {
+        match self.stage {
+            Stage::Abandon => true,
+            Stage::Cooldown => {
+                self.ended as usize == self.sessions.len()
+                    || self.now_ns >= self.orders.cooldown_until_ns()
+            }
+            Stage::Ramp | Stage::Warmup | Stage::Hold | Stage::Drain => false,
+        }
+    }
+
+    /// Records what is still open at the end: nothing that was due or sent goes uncounted.
+    fn give_up_the_rest(&mut self) {
+        for session in 0..self.sessions.len() as u32 {
+            self.end_request(session, Outcome::Unanswered, 0);
+        }
+        while let Some(intended_ns) = self.due.pop_front() {
+            self.record_dropped(intended_ns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! What completions mean: bytes, answers, losses. Each is stamped when it is read.
+
+use std::io;
+
+use latlog::Outcome;
+use wire::client::{Answer, Event, Side};
+use wire::mcp::Reply;
+
+use super::Worker;
+use super::connect::outcome_of;
+use super::session::{After, Next, State};
+use crate::clock::Clock;
+use crate::ops::Op;
+use crate::ring::{Completion, Errno, OpKind, RecvBuffer, Ring};
+
+impl<R: Ring, C: Clock> Worker<R, C> {
+    /// Reads all completions; how long after the kernel's return the last one was read.
+    pub(super) fn reap(&mut self) -> io::Result<u64> {
+        let returned_ns = self.clock.now_ns();
+        self.now_ns = returned_ns;
+        while let Some(completion) = self.ring.pop() {
+            self.now_ns = self.clock.now_ns();
+            self.dispatch(completion)?;
+        }
+        self.rearm_receives()?;
+        Ok(self.now_ns - returned_ns)
+    }
+
+    fn dispatch(&mut self, c: Completion) -> io::Result<()> {
+        let session = c.handle.slot;
+        let known = self.sessions.get(session as usize);
+        if known.is_none_or(|s| s.generation != c.handle.generation) {
+            // Of a connection that is gone.
+            c.buffer.map(|b| self.ring.recycle(b));
+            return Ok(());
+        }
+        let s = &mut self.sessions[session as usize];
+        if !c.more {
+            s.armed.clear(c.kind);
+        }
+        if s.state == State::Closing {
+            c.buffer.map(|b| self.ring.recycle(b));
+            return self.let_go(session, c.kind);
+        }
+        match c.kind {
+            OpKind::Connect => match c.result {
+                Ok(_) => self.connected(session),
+                Err(errno) => {
+                    self.connect_failed(session, errno);
+                    self.close(session, Next::Reconnect)
+                }
+            },
+            OpKind::Send => match c.result {
+                Ok(len) => self.sent(session, len),
+                Err(errno) => {
+                    self.release_sending(session);
+                    let (outcome, detail) = outcome_of(errno);
+                    self.lose(session, outcome, detail)
+                }
+            },
+            OpKind::Receive => self.on_receive(session, &c),
+            OpKind::Cancel | OpKind::Finish | OpKind::Close => Ok(()),
+        }
+    }
+
+    /// A completion for a connection that is being closed.
+    fn let_go(&mut self, session: u32, kind: OpKind) -> io::Result<()> {
+        if kind == OpKind::Send {
+            self.release_sending(session);
+        }
+        if self.sessions[session as usize].armed.is_empty() {
+            self.closed(session)?;
+        }
+        Ok(())
+    }
+
+    fn release_sending(&mut self, session: u32) {
+        if let Some(sending) = self.sessions[session as usize].sending.take() {
+            self.ring.release(sending.buffer);
+        }
+    }
+
+    fn on_receive(&mut self, session: u32, c: &Completion) -> io::Result<()> {
+        match (c.result, c.buffer) {
+            (Ok(len), Some(buffer)) if len > 0 => {
+                self.recorder.now.bytes_in += u64::from(len);
+                self.reading = Some((buffer, len));
+                let read = self.read_bytes(session, buffer, len);
+                self.reading = None;
+                self.ring.recycle(buffer);
+                read?;
+                let s = &self.sessions[session as usize];
+                if s.open && s.state != State::Closing && !s.armed.has(OpKind::Receive) {
+                    self.rearm.push(session);
+                }
+                Ok(())
+            }
+            (Ok(_), buffer) => {
+                buffer.map(|b| self.ring.recycle(b));
+                self.at_eof(session)
+            }
+            (Err(Errno(nix::libc::ENOBUFS)), _) => {
+                self.recorder.now.enobufs += 1;
+                self.rearm.push(session);
+                Ok(())
+            }
+            (Err(errno), _) => {
+                let (outcome, detail) = outcome_of(errno);
+                self.lose(session, outcome, detail)
+            }
+        }
+    }
+
+    /// Arms the receives that ended, once there are buffers for them.
+    fn rearm_receives(&mut self) -> io::Result<()> {
+        while self.ring.recv_buffers_free() > 0
+            && let Some(session) = self.rearm.pop()
+        {
+            let s = &self.sessions[session as usize];
+            if s.open && s.state != State::Closing && !s.armed.has(OpKind::Receive) {
+                self.arm_receive(session)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_bytes(&mut self, session: u32, buffer: RecvBuffer, len: u32) -> io::Result<()> {
+        let s = &mut self.sessions[session as usize];
+        if let Some(current) = &mut s.current
+            && current.first_byte_ns == 0
+            && current.sent_ns > 0
+        {
+            current.first_byte_ns = self.now_ns;
+        }
+        let mut at = 0;
+        loop {
+            let s = &mut self.sessions[session as usize];
+            if s.state == State::Closing {
+                return Ok(());
+            }
+            if std::mem::take(&mut s.spilled)
+                && let Some(spill) = self.spills.remove(&session)
+            {
+                self.scratch = spill;
+            }
+            let input = &self.ring.received(buffer, len)[at..];
+            let side = Side::new(&self.wire_limits, &mut s.id, &mut self.scratch);
+            let (used, event) = s.exchange.feed(input, side);
+            at += used;
+            let Some(event) = event else { break };
+            self.on_event(session, event)?;
+        }
+        if !self.scratch.is_empty() {
+            self.spills.insert(session, std::mem::take(&mut self.scratch));
+            self.sessions[session as usize].spilled = true;
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, session: u32, event: Event) -> io::Result<()> {
+        match event {
+            Event::Answer(answer) => self.answered(session, &answer),
+            Event::Idle => self.free_again(session),
+            Event::Closed => self.reopen(session),
+            Event::Interrupted => {
+                let v = wire::Violation::AnswerCutShort;
+                self.end_request(session, Outcome::Violation, v as i32);
+                self.sessions[session as usize].after = Some(After::Close);
+                Ok(())
+            }
+            // Held streams are connections of their own; what a stream that answers a request
+            // carries besides the answer costs nothing but its bytes.
+            Event::StreamOpen
+            | Event::StreamEnd
+            | Event::StreamEvent
+            | Event::Notification(_)
+            | Event::ServerRequest { .. }
+            | Event::Endpoint
+            | Event::Unsolicited { .. }
+            | Event::Truncated { .. } => Ok(()),
+        }
+    }
+
+    /// The connection may carry another request.
+    fn free_again(&mut self, session: u32) -> io::Result<()> {
+        if self.sessions[session as usize].sending.is_some() {
+            // Answered before it was asked to the end: what is still being sent would be taken for
+            // the next request.
+            self.sessions[session as usize].after = Some(After::Close);
+        }
+        self.carry_on(session)
+    }
+
+    fn at_eof(&mut self, session: u32) -> io::Result<()> {
+        match self.sessions[session as usize].exchange.eof() {
+            Some(Event::Answer(answer)) => {
+                self.answered(session, &answer)?;
+                self.reopen(session)
+            }
+            _ => match self.sessions[session as usize].state {
+                State::Finishing | State::Deleting => {
+                    self.end_request(session, Outcome::Eof, 0);
+                    let next = self.sessions[session as usize].next;
+                    self.close(session, next)
+                }
+                _ => self.lose(session, Outcome::Eof, 0),
+            },
+        }
+    }
+
+    fn answered(&mut self, session: u32, answer: &Answer) -> io::Result<()> {
+        let s = &self.sessions[session as usize];
+        let Some(current) = s.current else { return Ok(()) };
+        let (outcome, detail) = outcome_of_reply(answer.reply);
+        if outcome.is_ok() && current.op != Op::Delete {
+            self.mark_alive(session);
+        }
+        self.end_request(session, outcome, detail);
+        self.unqueue(session);
+        let after = self.what_follows(session, current.op, outcome, detail);
+        let s = &mut self.sessions[session as usize];
+        s.after = Some(after);
+        let lines = !self.prepared[usize::from(s.target)].dialect.is_http();
+        if lines { self.carry_on(session) } else { Ok(()) }
+    }
+
+    /// Decides what follows an answer once the connection is free.
+    fn what_follows(&mut self, session: u32, op: Op, outcome: Outcome, detail: i32) -> After {
+        let s = &mut self.sessions[session as usize];
+        let opening = s.state == State::Opening;
+        match (op, outcome) {
+            (Op::Initialize, Outcome::Ok) => {
+                s.confirmed = false;
+                After::Confirm
+            }
+            (Op::Initialized, Outcome::Ok) => {
+                s.confirmed = true;
+                After::Establish
+            }
+            (Op::Discover, Outcome::Ok) => After::Establish,
+            (Op::Initialize | Op::Initialized | Op::Discover, _) => {
+                s.id.clear();
+                let target = s.target;
+                self.targets.failed(target, self.now_ns);
+                After::Close
+            }
+            (Op::Ping | Op::Call, Outcome::SessionGone) => {
+                self.alive.remove(&mut self.alive_links, session);
+                self.forget_session(session, outcome, detail);
+                After::OpenAgain
+            }
+            (Op::Ping, Outcome::Ok) if opening => After::Establish,
+            (Op::Ping, _) if opening => After::Close,
+            (Op::Ping | Op::Call, _) => After::Free,
+            (Op::Delete, _) => {
+                s.id.clear();
+                After::Close
+            }
+        }
+    }
+
+    fn mark_alive(&mut self, session: u32) {
+        self.sessions[session as usize].answered_ns = self.now_ns;
+        self.alive.remove(&mut self.alive_links, session);
+        self.alive.push_back(&mut self.alive_links, session);
+    }
+
+    /// Sessions whose last answer is older than a heartbeat no longer count as alive.
+    pub(super) fn expire_alive(&mut self) {
+        while let Some(session) = self.alive.front() {
+            let answered_ns = self.sessions[session as usize].answered_ns;
+            if answered_ns + self.plan.heartbeat_ns >= self.now_ns {
+                return;
+            }
+            self.alive.remove(&mut self.alive_links, session);
+        }
+    }
+}
+
+fn outcome_of_reply(reply: Reply) -> (Outcome, i32) {
+    let outcome = match reply {
+        Reply::Ok => Outcome::Ok,
+        Reply::HttpStatus(_) => Outcome::HttpStatus,
+        Reply::SessionGone => Outcome::SessionGone,
+        Reply::SessionLimit => Outcome::SessionLimit,
+        Reply::RpcError(_) => Outcome::RpcError,
+        Reply::ToolError => Outcome::ToolError,
+        Reply::Violation(_) => Outcome::Violation,
+    };
+    (outcome, reply.detail())
+}

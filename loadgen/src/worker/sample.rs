@@ -1,0 +1,127 @@
+//! What a worker says about itself once a second: to the log, and to whoever watches the run.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Declares the fields once: a struct to fill, their names for the log's header, and a shared
+/// copy that other threads read.
+macro_rules! fields {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// The counters and gauges of a worker at one instant.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Sample { $($(#[$doc])* pub $name: u64,)+ }
+
+        /// The names of the fields, in the order of [`Sample::values`].
+        pub const FIELDS: &[&str] = &[$(stringify!($name)),+];
+
+        impl Sample {
+            /// The values in the order of [`FIELDS`].
+            pub fn values(&self) -> [u64; FIELDS.len()] {
+                [$(self.$name),+]
+            }
+
+            /// Adds another worker's values to these; a maximum stays a maximum.
+            pub fn add(&mut self, other: &Sample) {
+                let maximum = |name: &str| name.ends_with("_max");
+                $(self.$name = if maximum(stringify!($name)) {
+                    self.$name.max(other.$name)
+                } else {
+                    self.$name + other.$name
+                };)+
+            }
+        }
+
+        /// The latest sample of a worker, readable by other threads. Fields may be of two
+        /// neighbouring instants.
+        #[derive(Debug, Default)]
+        pub struct Shared { $($name: AtomicU64,)+ }
+
+        impl Shared {
+            /// Replaces the sample.
+            pub fn publish(&self, sample: &Sample) {
+                $(self.$name.store(sample.$name, Ordering::Relaxed);)+
+            }
+
+            /// Reads the sample.
+            pub fn read(&self) -> Sample {
+                Sample { $($name: self.$name.load(Ordering::Relaxed)),+ }
+            }
+        }
+    };
+}
+
+fields! {
+    /// TCP connections that stand.
+    tcp_open,
+    /// Sessions that the server has accepted, on a connection that stands.
+    session_established,
+    /// Sessions on which a request was answered within the heartbeat interval.
+    session_alive,
+    /// Event streams that have not ended.
+    stream_open,
+    /// Requests that are due and wait for a session.
+    queued,
+    /// Requests sent and not answered.
+    in_flight,
+    /// Load requests sent.
+    sent,
+    /// Load requests that succeeded.
+    ok,
+    /// Load requests that failed after they were sent.
+    failed,
+    /// Load requests that were due and never sent.
+    dropped,
+    /// Bytes received.
+    bytes_in,
+    /// Bytes sent.
+    bytes_out,
+    /// Connections established.
+    connects,
+    /// Connections lost.
+    losses,
+    /// CPU time of the thread.
+    cpu_ns,
+    /// Time asleep in the kernel, waiting.
+    wait_ns,
+    /// Turns of the loop.
+    turns,
+    /// Longest turn since the last sample, sleep not counted.
+    turn_ns_max,
+    /// Longest time since the last sample between the return of the kernel and the reading of the
+    /// last completion that it brought.
+    reap_lag_ns_max,
+    /// Completions.
+    completions,
+    /// Receives that ended for want of a buffer.
+    enobufs,
+    /// Completions that did not fit the queue.
+    cq_overflow,
+    /// Times that a request had to wait for a send buffer.
+    send_buffer_waits,
+    /// Records that could not be logged.
+    log_lost_records,
+    /// Resident memory of the process; worker 0 only.
+    rss_bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_agree() {
+        let sample = Sample { tcp_open: 1, rss_bytes: 9, ..Sample::default() };
+        assert_eq!(sample.values().len(), FIELDS.len());
+        assert_eq!((FIELDS[0], sample.values()[0]), ("tcp_open", 1));
+        assert_eq!((FIELDS[FIELDS.len() - 1], sample.values()[FIELDS.len() - 1]), ("rss_bytes", 9));
+        let shared = Shared::default();
+        shared.publish(&sample);
+        assert_eq!(shared.read(), sample);
+    }
+
+    #[test]
+    fn maxima_do_not_add_up() {
+        let mut a = Sample { turn_ns_max: 5, sent: 5, ..Sample::default() };
+        a.add(&Sample { turn_ns_max: 3, sent: 3, ..Sample::default() });
+        assert_eq!((a.turn_ns_max, a.sent), (5, 8));
+    }
+}

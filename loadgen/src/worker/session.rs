@@ -1,0 +1,184 @@
+//! One session and the connection that carries it: state as data, no behaviour.
+
+use wire::client::Exchange;
+
+use crate::ops::Op;
+use crate::ring::{OpKind, SendBuffer};
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Has not had its turn in the ramp.
+    Waiting,
+    /// Waits before the next attempt to connect.
+    BackingOff,
+    /// TCP connect under way.
+    Connecting,
+    /// A request that opens or verifies the session is queued or under way.
+    Opening,
+    /// Free for a request.
+    Idle,
+    /// A load request is queued or under way.
+    Busy,
+    /// Its DELETE is queued or under way.
+    Deleting,
+    /// FIN is sent; waits for the peer's.
+    Finishing,
+    /// The socket is being dropped.
+    Closing,
+    /// Nothing more will happen.
+    Ended,
+}
+
+/// What follows when a connection has been closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another connection, after a back-off.
+    Reconnect,
+    /// The end.
+    End,
+}
+
+/// What follows when the exchange of a request is over and its connection is free again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The session is accepted: confirm it.
+    Confirm,
+    /// The session stands.
+    Establish,
+    /// The session is free for another request.
+    Free,
+    /// The server has forgotten the session: open another one.
+    OpenAgain,
+    /// Close, and then what [`Session::next`] says.
+    Close,
+}
+
+/// The request of a session that is queued or under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Current {
+    /// What it asks for.
+    pub op: Op,
+    /// When it was due.
+    pub intended_ns: u64,
+    /// When it was handed to the kernel; 0 before.
+    pub sent_ns: u64,
+    /// When the first byte of the answer was read; 0 before.
+    pub first_byte_ns: u64,
+}
+
+/// Operations of a connection that the kernel has not completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Armed(u8);
+
+impl Armed {
+    /// Notes that an operation was queued.
+    pub fn set(&mut self, kind: OpKind) {
+        self.0 |= 1 << kind as u8;
+    }
+
+    /// Notes that it will bring no further completion.
+    pub fn clear(&mut self, kind: OpKind) {
+        self.0 &= !(1 << kind as u8);
+    }
+
+    /// Whether it is under way.
+    pub fn has(self, kind: OpKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    /// Whether nothing is under way, so that the slot may be used again.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// The bytes of a request that are being sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    /// Where they are.
+    pub buffer: SendBuffer,
+    /// Bytes already taken by the kernel.
+    pub from: u32,
+    /// Bytes of the request.
+    pub to: u32,
+}
+
+/// A session with its connection.
+#[derive(Debug)]
+pub struct Session {
+    /// What it is doing.
+    pub state: State,
+    /// What follows its closing.
+    pub next: Next,
+    /// How often its slot has been used.
+    pub generation: u32,
+    /// Index of its target; `NO_TARGET` before the first attempt.
+    pub target: u16,
+    /// Failed attempts in a row.
+    pub attempt: u8,
+    /// Whether its TCP connection stands.
+    pub open: bool,
+    /// Whether the server has accepted it as a session.
+    pub established: bool,
+    /// Whether it counts among its target's sessions.
+    pub assigned: bool,
+    /// Whether the session id has been confirmed by `notifications/initialized`.
+    pub confirmed: bool,
+    /// Whether the server has to be asked if it still knows the session.
+    pub in_doubt: bool,
+    /// What follows the exchange whose answer has been read.
+    pub after: Option<After>,
+    /// Whether part of an answer's head waits in the worker's spill store.
+    pub spilled: bool,
+    /// Operations under way.
+    pub armed: Armed,
+    /// Request bytes under way.
+    pub sending: Option<Sending>,
+    /// The request under way; answered ones are taken out.
+    pub current: Option<Current>,
+    /// When the state that a queue times began.
+    pub since_ns: u64,
+    /// When the present attempt at a session began.
+    pub attempt_ns: u64,
+    /// When a request on it was last answered.
+    pub answered_ns: u64,
+    /// JSON-RPC id of the latest request.
+    pub request_id: u32,
+    /// The `Mcp-Session-Id`, empty where there is none.
+    pub id: Vec<u8>,
+    /// Reads the answers.
+    pub exchange: Exchange,
+}
+
+/// Before the first attempt a session has no target.
+pub const NO_TARGET: u16 = u16::MAX;
+
+impl Session {
+    /// A session that has not begun; room for an id is taken here and not under load.
+    pub fn new(id_bytes: usize) -> Self {
+        Self {
+            state: State::Waiting,
+            next: Next::End,
+            generation: 0,
+            target: NO_TARGET,
+            attempt: 0,
+            open: false,
+            established: false,
+            assigned: false,
+            confirmed: false,
+            in_doubt: false,
+            after: None,
+            spilled: false,
+            armed: Armed::default(),
+            sending: None,
+            current: None,
+            since_ns: 0,
+            attempt_ns: 0,
+            answered_ns: 0,
+            request_id: 0,
+            id: Vec::with_capacity(id_bytes),
+            exchange: Exchange::http(),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Which target a connection goes to: as planned at first, later as behind a balancer that
+//! notices dead backends by the connections they refuse.
+
+use crate::schedule::backoff_ns;
+
+/// One target as a worker sees it.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    active: bool,
+    assigned: u32,
+    failures: u8,
+    avoid_until_ns: u64,
+}
+
+/// All targets of a worker, in the order of their indices in the log.
+#[derive(Debug, Default)]
+pub struct Targets(Vec<Target>);
+
+impl Targets {
+    /// Adds a target, which is active.
+    pub fn add(&mut self) {
+        self.0.push(Target { active: true, assigned: 0, failures: 0, avoid_until_ns: 0 });
+    }
+
+    /// Says which targets are wanted from now on.
+    pub fn activate(&mut self, wanted: &[u16]) {
+        for (index, target) in self.0.iter_mut().enumerate() {
+            target.active = wanted.contains(&(index as u16));
+        }
+    }
+
+    /// Notes that a session belongs to a target.
+    pub fn assign(&mut self, target: u16) {
+        self.0[usize::from(target)].assigned += 1;
+    }
+
+    /// Notes that a session left its target.
+    pub fn leave(&mut self, target: u16) {
+        self.0[usize::from(target)].assigned -= 1;
+    }
+
+    /// Notes that a target refused, or did not answer, a connection: it is avoided for a while
+    /// that doubles.
+    pub fn failed(&mut self, target: u16, now_ns: u64) {
+        let target = &mut self.0[usize::from(target)];
+        if now_ns >= target.avoid_until_ns {
+            target.avoid_until_ns = now_ns + backoff_ns(target.failures + 1);
+            target.failures = target.failures.saturating_add(1).min(5);
+        }
+    }
+
+    /// Notes that a target accepted a connection.
+    pub fn succeeded(&mut self, target: u16) {
+        let target = &mut self.0[usize::from(target)];
+        target.failures = 0;
+        target.avoid_until_ns = 0;
+    }
+
+    /// The target for a connection: `preferred` while it is active and not avoided, otherwise the
+    /// active one with the fewest sessions that is not avoided; when all are avoided, the one that
+    /// will be tried soonest. `None` without any active target.
+    pub fn pick(&self, preferred: Option<u16>, now_ns: u64) -> Option<u16> {
+        let usable = |t: &Target| t.active && now_ns >= t.avoid_until_ns;
+        if let Some(p) = preferred
+            && self.0.get(usize::from(p)).is_some_and(usable)
+        {
+            return Some(p);
+        }
+        let active = || self.0.iter().enumerate().filter(|(_, t)| t.active);
+        let (index, _) = active()
+            .filter(|(_, t)| usable(t))
+            .min_by_key(|(_, t)| t.assigned)
+            .or_else(|| active().min_by_key(|(_, t)| t.avoid_until_ns))?;
+        Some(index as u16)
+    }
+
+    /// Sessions that an active target may have when `sessions` are spread evenly.
+    pub fn fair_share(&self, sessions: u32) -> u32 {
+        let active = self.0.iter().filter(|t| t.active).count() as u32;
+        sessions.div_ceil(active.max(1))
+    }
+
+    /// Whether a session should leave this target: it is unwanted, or holds more than `share`.
+    pub fn should_leave(&self, target: u16, share: Option<u32>) -> bool {
+        let target = &self.0[usize::from(target)];
+        !target.active || share.is_some_and(|share| target.assigned > share)
+    }
+
+    /// Whether every session is where it should be.
+    pub fn settled(&self, share: Option<u32>) -> bool {
+        (0..self.0.len()).all(|t| self.0[t].assigned == 0 || !self.should_leave(t as u16, share))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Targets {
+        let mut targets = Targets::default();
+        (0..3).for_each(|_| targets.add());
+        targets
+    }
+
+    #[test]
+    fn a_refusing_target_is_avoided_and_tried_again() {
+        let mut targets = three();
+        targets.failed(0, 1000);
+        assert_eq!(targets.pick(Some(0), 1000), Some(1));
+        assert_eq!(targets.pick(Some(0), 1000 + backoff_ns(1)), Some(0));
+        targets.failed(1, 0);
+        targets.failed(2, 0);
+        assert_eq!(targets.pick(None, 1000), Some(1), "all avoided: the soonest");
+        targets.succeeded(0);
+        assert_eq!(targets.pick(None, 1000), Some(0));
+    }
+
+    #[test]
+    fn failures_of_one_outage_count_once() {
+        let mut targets = three();
+        (0..1000).for_each(|_| targets.failed(0, 1000));
+        assert_eq!(targets.pick(Some(0), 1000 + backoff_ns(1)), Some(0));
+    }
+
+    #[test]
+    fn unwanted_and_overfull_targets_are_left() {
+        let mut targets = three();
+        (0..9).for_each(|_| targets.assign(0));
+        assert!(targets.settled(None));
+        let share = targets.fair_share(9);
+        assert_eq!(share, 3);
+        assert!(targets.should_leave(0, Some(share)) && !targets.settled(Some(share)));
+        targets.activate(&[1, 2]);
+        assert!(targets.should_leave(0, None));
+        assert_eq!(targets.pick(Some(0), 0), Some(1));
+        targets.activate(&[]);
+        assert_eq!(targets.pick(Some(0), 0), None);
+    }
+}
