@@ -146,6 +146,8 @@ pub struct ThresholdResult {
     pub because: Option<String>,
     /// Why the value is doubtful; empty if it is believed.
     pub suspect_because: Vec<String>,
+    /// If it is not met: what to look at next, from what was measured.
+    pub next: Option<String>,
 }
 
 /// Where a limit comes from.
@@ -173,6 +175,8 @@ pub struct StageResult {
     pub hold_start_ns: Option<u64>,
     /// Its length.
     pub hold_ns: Option<u64>,
+    /// Requests a second that the plan asks for.
+    pub rate_planned_per_s: f64,
     /// Connections planned and reached.
     pub connections: ConnectionsResult,
     /// Load requests due in the hold phase.

@@ -72,6 +72,7 @@ impl Stage {
             model: merged.map(|merged| merged.plan.model.clone()),
             hold_start_ns: hold.map(|hold| hold.start_ns),
             hold_ns: hold.map(|hold| hold.length_ns()),
+            rate_planned_per_s: self.record.rate_per_s,
             connections: self.connections(),
             requests: self.requests(),
             response_ns: tally.and_then(|tally| tally.response.percentiles()),

@@ -44,7 +44,7 @@ pub enum Metric {
     Dropped,
     /// Load requests that were sent and failed.
     Failed,
-    /// Sessions held alive through the hold phase (the lowest count).
+    /// Sessions alive in the hold phase (the lowest count) over the planned connections, in percent.
     Sessions,
 }
 
@@ -126,7 +126,8 @@ pub struct Threshold {
 }
 
 /// The conditions that a run is judged by unless the user says otherwise.
-pub const MISSION: [&str; 6] = [
+pub const MISSION: [&str; 7] = [
+    "sessions>=99%",
     "success>=95%",
     "avg<100ms",
     "p99<500ms",
@@ -236,11 +237,11 @@ impl Metric {
     /// The unit of its values.
     pub fn unit(self) -> Unit {
         match self {
-            Self::Success => Unit::Percent,
+            Self::Success | Self::Sessions => Unit::Percent,
             Self::Latency(..) | Self::Recovery | Self::Converge => Unit::Nanos,
             Self::Throughput => Unit::PerSecond,
             Self::RssGrowth => Unit::PercentPerHour,
-            Self::LostRequests | Self::Dropped | Self::Failed | Self::Sessions => Unit::Count,
+            Self::LostRequests | Self::Dropped | Self::Failed => Unit::Count,
         }
     }
 }
@@ -447,10 +448,10 @@ mod tests {
         let user = ["p99<250ms".to_owned(), "dropped<=0".to_owned()];
         let all = resolve(&user).expect("resolves");
         assert_eq!(all.len(), MISSION.len() + 1);
-        assert_eq!(all[2].limit, 2.5e8);
-        assert_eq!(all[2].origin, ThresholdOrigin::User);
+        assert_eq!(all[3].limit, 2.5e8);
+        assert_eq!(all[3].origin, ThresholdOrigin::User);
         assert_eq!(all[0].origin, ThresholdOrigin::Mission);
-        assert_eq!(all[6].name(), "dropped");
+        assert_eq!(all[7].name(), "dropped");
     }
 
     #[test]

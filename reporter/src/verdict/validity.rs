@@ -1,0 +1,645 @@
+//! Is the run itself to be believed? One pure function a rule, each from measured facts to a
+//! finding or nothing.
+//!
+//! A finding on the stage that the thresholds judge makes the run invalid if the rule says that
+//! its figures are not the server's; on another stage it makes that stage's figures suspect.
+
+use std::collections::BTreeMap;
+
+use crate::report::units;
+use crate::results::{Finding, LogResult, Severity};
+
+/// Busiest worker's CPU share from which it has no reserve.
+pub const CPU_CEILING: f64 = 0.95;
+/// Share of the response p99 from which slip p99 is comparable to it.
+pub const SLIP_COMPARABLE: f64 = 0.5;
+/// Share of the p99 limit from which a delay of the generator is material.
+pub const MATERIAL: f64 = 0.1;
+/// Share of offered requests that may be dropped before a stage's figures are doubtful.
+pub const DROPS_SUSPECT: f64 = 0.001;
+/// The same before they are not to be believed.
+pub const DROPS_INVALID: f64 = 0.01;
+/// Share of completions that may find no buffer.
+pub const ENOBUFS_SHARE: f64 = 0.01;
+/// Share of connects that may need a second SYN.
+pub const SYN_RETRANSMITS_SHARE: f64 = 0.001;
+/// Share of the planned connections that must have been open for the stage to be what it says.
+pub const CONNECTIONS_SHARE: f64 = 0.99;
+/// CPU time stolen by the hypervisor.
+pub const STEAL_SHARE: f64 = 0.02;
+/// Host CPU use from which a generator and servers on one host compete.
+pub const HOST_BUSY: f64 = 0.95;
+/// Movement of real time against monotonic time that slewing cannot explain, beside 500 ppm.
+pub const CLOCK_STEP_NS: u64 = 50_000_000;
+
+/// What the rules look at in one stage.
+#[derive(Clone, Debug, Default)]
+pub struct StageFacts {
+    /// Its name.
+    pub name: String,
+    /// The stage that latency and throughput are judged at.
+    pub judged: bool,
+    /// Replicas are killed or scaled in it: losses are its purpose.
+    pub disturbed: bool,
+    /// The run was interrupted.
+    pub interrupted: bool,
+    /// Why it was cut short.
+    pub skipped: Option<String>,
+    /// The generator's exit code; none: ended by a signal.
+    pub exit_code: Option<i32>,
+    /// Last lines of its stderr.
+    pub stderr_tail: String,
+    /// It has a hold phase.
+    pub held: bool,
+    /// Response p99 in the hold phase.
+    pub response_p99_ns: Option<u64>,
+    /// Slip p99 in the hold phase.
+    pub slip_p99_ns: Option<u64>,
+    /// The limit that p99 is judged by.
+    pub p99_limit_ns: f64,
+    /// The busiest worker's CPU share.
+    pub worker_cpu_share: Option<f64>,
+    /// Longest delay from a completion to its handling.
+    pub reap_lag_ns_max: Option<u64>,
+    /// Load requests due in the hold phase.
+    pub offered: u64,
+    /// Those never sent.
+    pub dropped: u64,
+    /// Records whose times are not in order.
+    pub disordered: u64,
+    /// All request records.
+    pub records: u64,
+    /// Its logs.
+    pub logs: Vec<LogResult>,
+    /// Records that did not reach the log.
+    pub log_lost_records: u64,
+    /// Receives that found no buffer, whole stage.
+    pub enobufs: u64,
+    /// Completions, whole stage.
+    pub completions: u64,
+    /// Connections asked for.
+    pub planned: u64,
+    /// The most TCP connections open.
+    pub tcp_open_peak: Option<u64>,
+    /// Failed attempts to connect, by reason.
+    pub connect_failures: BTreeMap<String, u64>,
+    /// TCP connections established, whole stage.
+    pub connects: u64,
+    /// SYNs sent again on this host, whole stage.
+    pub syn_retransmits: Option<f64>,
+    /// Connections that found the accept queue full, whole stage.
+    pub listen_overflows: Option<f64>,
+    /// Packets dropped before the stack, whole stage.
+    pub softnet_dropped: Option<f64>,
+    /// CPU time used on the host over all its CPU time, hold phase.
+    pub host_busy_share: Option<f64>,
+    /// CPU time stolen, hold phase.
+    pub host_steal_share: Option<f64>,
+    /// Server and generator share the host.
+    pub shared_host: bool,
+}
+
+/// All findings of a stage.
+pub fn stage(facts: &StageFacts) -> Vec<Finding> {
+    let rules: [fn(&StageFacts) -> Option<Finding>; 13] = [
+        exit_code,
+        no_hold,
+        slip,
+        generator_cpu,
+        reap_lag,
+        drops,
+        connections,
+        buffers,
+        tcp_queues,
+        clock,
+        host_cpu,
+        host_steal,
+        log_lost,
+    ];
+    let mut findings: Vec<Finding> = rules.iter().filter_map(|rule| rule(facts)).collect();
+    findings.extend(facts.logs.iter().filter_map(|log| log_damage(facts, log)));
+    findings.extend(facts.logs.iter().filter_map(|log| clock_step(facts, log)));
+    findings
+}
+
+impl StageFacts {
+    fn finding(
+        &self,
+        rule: &str,
+        severity: Severity,
+        because: String,
+        next: &str,
+    ) -> Option<Finding> {
+        Some(Finding {
+            rule: rule.to_owned(),
+            severity,
+            stage: Some(self.name.clone()),
+            because,
+            next: next.to_owned(),
+        })
+    }
+
+    /// What falsifies the judged stage falsifies the run; elsewhere only its stage's figures.
+    fn falsified(&self) -> Severity {
+        if self.judged { Severity::Invalid } else { Severity::Suspect }
+    }
+
+    fn material_ns(&self) -> f64 {
+        self.p99_limit_ns * MATERIAL
+    }
+}
+
+/// The generator did not end as it should.
+pub fn exit_code(facts: &StageFacts) -> Option<Finding> {
+    let how = match facts.exit_code {
+        Some(0) => return None,
+        Some(130) if facts.interrupted => return None,
+        None if facts.interrupted => return None,
+        Some(3) => "exit code 3: its log is not whole".to_owned(),
+        Some(2) => "exit code 2: the target or the options were refused".to_owned(),
+        Some(4) => "exit code 4: the host lacks something it needs".to_owned(),
+        Some(code) => format!("exit code {code}"),
+        None => "a signal".to_owned(),
+    };
+    let last = facts.stderr_tail.lines().rfind(|line| !line.trim().is_empty());
+    let said = last.map_or(String::new(), |line| format!("; it said: {}", line.trim()));
+    let because = format!("the load generator ended with {how}{said}");
+    facts.finding("exit_code", Severity::Invalid, because, "Read the stage's stderr in run.json.")
+}
+
+/// The stage ended before its hold phase.
+pub fn no_hold(facts: &StageFacts) -> Option<Finding> {
+    if facts.held || facts.interrupted {
+        return None;
+    }
+    let because = "no hold phase is in the logs, so nothing can be judged".to_owned();
+    facts.finding("no_hold", facts.falsified(), because, "See whether the ramp ever completed.")
+}
+
+/// Most of the latency is the generator's own delay.
+pub fn slip(facts: &StageFacts) -> Option<Finding> {
+    let (slip, response) = (facts.slip_p99_ns?, facts.response_p99_ns?);
+    if (slip as f64) < response as f64 * SLIP_COMPARABLE {
+        return None;
+    }
+    let material = slip as f64 >= facts.material_ns();
+    // Without the servers' part the comparison says nothing below a clock tick or so.
+    if !material && slip < 1_000_000 {
+        return None;
+    }
+    let severity = if material { facts.falsified() } else { Severity::Note };
+    let because = format!(
+        "slip p99 {} beside response p99 {}: {}",
+        units::duration(slip),
+        units::duration(response),
+        if material {
+            "requests left the generator late, and the latency is partly its own"
+        } else {
+            "comparable, and small against the limit"
+        }
+    );
+    let next = "Compare slip and service; give the generator more cores or a host of its own.";
+    facts.finding("slip", severity, because, next)
+}
+
+/// A worker has no CPU left.
+pub fn generator_cpu(facts: &StageFacts) -> Option<Finding> {
+    let share = facts.worker_cpu_share.filter(|share| *share >= CPU_CEILING)?;
+    let slip = facts.slip_p99_ns.unwrap_or(0);
+    let late = slip as f64 >= facts.material_ns();
+    let severity = if late { facts.falsified() } else { Severity::Note };
+    let because = format!(
+        "the busiest worker used {:.0} % of its core, with slip p99 {}",
+        share * 100.0,
+        units::duration(slip)
+    );
+    let next = "Add workers (--workers), cores, or a second generator host.";
+    facts.finding("generator_cpu", severity, because, next)
+}
+
+/// Completions waited before they were seen: service times contain it.
+pub fn reap_lag(facts: &StageFacts) -> Option<Finding> {
+    let lag = facts.reap_lag_ns_max.filter(|lag| *lag as f64 >= facts.material_ns())?;
+    let because = format!(
+        "a completion waited {} for its worker; that time counts as the server's",
+        units::duration(lag)
+    );
+    let next = "See the workers' longest turn and what else ran on their cores.";
+    facts.finding("reap_lag", Severity::Suspect, because, next)
+}
+
+/// The generator did not send what was due.
+pub fn drops(facts: &StageFacts) -> Option<Finding> {
+    if facts.dropped == 0 || facts.disturbed {
+        return None;
+    }
+    let share = facts.dropped as f64 / facts.offered.max(1) as f64;
+    let severity = if share >= DROPS_INVALID {
+        facts.falsified()
+    } else if share >= DROPS_SUSPECT {
+        Severity::Suspect
+    } else {
+        Severity::Note
+    };
+    let because = format!(
+        "{} of {} due requests were never sent ({}); they count as not answered",
+        units::count(facts.dropped),
+        units::count(facts.offered),
+        units::share(share)
+    );
+    let next = "See whether sessions were missing or the generator was behind (slip, worker CPU).";
+    facts.finding("drops", severity, because, next)
+}
+
+/// The planned connections were not reached, because of this side.
+pub fn connections(facts: &StageFacts) -> Option<Finding> {
+    let peak = facts.tcp_open_peak?;
+    if peak as f64 >= facts.planned as f64 * CONNECTIONS_SHARE {
+        return None;
+    }
+    let reached = format!(
+        "{} of {} planned connections were open at once",
+        units::count(peak),
+        units::count(facts.planned)
+    );
+    let own = |reason: &str| facts.connect_failures.get(reason).copied().unwrap_or(0);
+    let local = own("no_address") + own("other");
+    let all: u64 = facts.connect_failures.values().sum();
+    if local > 0 && local * 2 >= all {
+        let because = format!(
+            "{reached}; {} of {} failed attempts failed on this host before a packet left",
+            units::count(local),
+            units::count(all)
+        );
+        let next = "Add source addresses (--sources) and see preflight.";
+        return facts.finding("connections", facts.falsified(), because, next);
+    }
+    let because = match facts.connect_failures.iter().max_by_key(|(_, count)| **count) {
+        Some((reason, count)) => {
+            format!("{reached}; {} attempts ended with `{reason}`", units::count(*count))
+        }
+        None => format!("{reached}, and no attempt failed: the ramp was not finished"),
+    };
+    facts.finding(
+        "connections",
+        Severity::Suspect,
+        because,
+        "See the ramp and the servers' limits.",
+    )
+}
+
+/// Receives found no buffer again and again.
+pub fn buffers(facts: &StageFacts) -> Option<Finding> {
+    let share = facts.enobufs as f64 / facts.completions.max(1) as f64;
+    if facts.enobufs < 100 || share < ENOBUFS_SHARE {
+        return None;
+    }
+    let because = format!(
+        "{} of {} completions found no receive buffer ({})",
+        units::count(facts.enobufs),
+        units::count(facts.completions),
+        units::share(share)
+    );
+    let next = "More receive buffers a worker, or more workers.";
+    facts.finding("enobufs", Severity::Suspect, because, next)
+}
+
+/// The host's TCP lost SYNs or refused to queue connections.
+pub fn tcp_queues(facts: &StageFacts) -> Option<Finding> {
+    let again = facts.syn_retransmits.unwrap_or(0.0);
+    let full = facts.listen_overflows.unwrap_or(0.0);
+    let lost = facts.softnet_dropped.unwrap_or(0.0);
+    let many = again >= 10.0 && again >= facts.connects as f64 * SYN_RETRANSMITS_SHARE;
+    if !many && full < 1.0 && lost < 1.0 {
+        return None;
+    }
+    let because = format!(
+        "{} SYNs were sent again, {} connections met a full accept queue, {} packets were dropped \
+         by the host in this stage: connect times contain waits of a second and more",
+        units::count(again as u64),
+        units::count(full as u64),
+        units::count(lost as u64)
+    );
+    let next = "Raise net.core.somaxconn and the server's backlog, or lower --ramp.";
+    facts.finding("tcp_queues", Severity::Suspect, because, next)
+}
+
+/// Times that cannot be.
+pub fn clock(facts: &StageFacts) -> Option<Finding> {
+    if facts.disordered == 0 {
+        return None;
+    }
+    let because = format!(
+        "{} of {} request records have times out of order",
+        units::count(facts.disordered),
+        units::count(facts.records)
+    );
+    let next = "See the host's clock source; with several hosts, their clocks' offsets.";
+    facts.finding("clock", facts.falsified(), because, next)
+}
+
+/// Real time was stepped while the log was written.
+pub fn clock_step(facts: &StageFacts, log: &LogResult) -> Option<Finding> {
+    let drift = log.clock_drift_ns?;
+    if drift.unsigned_abs() < CLOCK_STEP_NS {
+        return None;
+    }
+    let severity = if log.clock_offset_ns == 0 { Severity::Note } else { Severity::Suspect };
+    let because = format!(
+        "on host {} real time moved by {} against the monotonic clock during the stage",
+        log.host,
+        units::duration(drift.unsigned_abs())
+    );
+    let next = "Durations use the monotonic clock; only the merge of several hosts uses real time.";
+    facts.finding("clock_step", severity, because, next)
+}
+
+/// Generator and servers compete for one host's cores.
+pub fn host_cpu(facts: &StageFacts) -> Option<Finding> {
+    let busy = facts.host_busy_share.filter(|busy| *busy >= HOST_BUSY && facts.shared_host)?;
+    let because = format!(
+        "all cores of the host were {:.0} % busy with servers and generator together: the latency \
+         contains their waiting for each other",
+        busy * 100.0
+    );
+    let next = "Run the generator on a host of its own, or lower the rate.";
+    facts.finding("host_cpu", Severity::Suspect, because, next)
+}
+
+/// The hypervisor gave the CPU to others.
+pub fn host_steal(facts: &StageFacts) -> Option<Finding> {
+    let steal = facts.host_steal_share.filter(|steal| *steal >= STEAL_SHARE)?;
+    let because =
+        format!("the hypervisor took {:.1} % of the CPU time in the hold phase", steal * 100.0);
+    let next = "Use a host without neighbours.";
+    facts.finding("host_steal", Severity::Suspect, because, next)
+}
+
+/// Workers could not hand their records to the log.
+pub fn log_lost(facts: &StageFacts) -> Option<Finding> {
+    if facts.log_lost_records == 0 {
+        return None;
+    }
+    let because = format!(
+        "{} records did not reach the log, so the counts are too small",
+        units::count(facts.log_lost_records)
+    );
+    let next = "See the disk's write rate and its free space.";
+    facts.finding("log_lost", facts.falsified(), because, next)
+}
+
+/// The log is not whole.
+pub fn log_damage(facts: &StageFacts, log: &LogResult) -> Option<Finding> {
+    let mut parts = Vec::new();
+    let mut say = |count: u64, what: &str| {
+        if count > 0 {
+            parts.push(format!("{} {what}", units::count(count)));
+        }
+    };
+    say(log.missing_blocks, "blocks missing");
+    say(log.bad_blocks, "blocks damaged");
+    say(log.missing_requests.unwrap_or(0), "requests missing");
+    say(log.torn_tail_bytes, "bytes of a torn block at its end");
+    say(log.skipped_bytes, "bytes unreadable");
+    if let Some(error) = &log.error {
+        parts.push(error.clone());
+    } else if !log.ended {
+        parts.push("no End block: its generator was killed or its disk was full".to_owned());
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let because = format!("{}: {}", log.path, parts.join(", "));
+    let next = "The figures are of what is there; `reporter verify` lists what is missing.";
+    facts.finding("log_damage", facts.falsified(), because, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stage in which nothing is wrong.
+    fn sound() -> StageFacts {
+        StageFacts {
+            name: "stress-10k".to_owned(),
+            judged: true,
+            exit_code: Some(0),
+            held: true,
+            response_p99_ns: Some(20_000_000),
+            slip_p99_ns: Some(200_000),
+            p99_limit_ns: 5e8,
+            worker_cpu_share: Some(0.6),
+            reap_lag_ns_max: Some(3_000_000),
+            offered: 100_000,
+            records: 120_000,
+            logs: vec![log()],
+            completions: 1_000_000,
+            planned: 10_000,
+            tcp_open_peak: Some(10_000),
+            connects: 10_000,
+            syn_retransmits: Some(0.0),
+            listen_overflows: Some(0.0),
+            host_busy_share: Some(0.7),
+            host_steal_share: Some(0.0),
+            shared_host: true,
+            ..StageFacts::default()
+        }
+    }
+
+    fn log() -> LogResult {
+        LogResult {
+            path: "logs/x.latlog".to_owned(),
+            stage: "stress-10k".to_owned(),
+            host: "h".to_owned(),
+            requests: 120_000,
+            events: 20_000,
+            clock_offset_ns: 0,
+            clock_drift_ns: Some(1_000),
+            torn_tail_bytes: 0,
+            skipped_bytes: 0,
+            bad_blocks: 0,
+            missing_blocks: 0,
+            missing_requests: Some(0),
+            ended: true,
+            error: None,
+        }
+    }
+
+    /// The rules that speak, with their weight.
+    fn spoken(change: impl FnOnce(&mut StageFacts)) -> Vec<(String, Severity)> {
+        let mut facts = sound();
+        change(&mut facts);
+        stage(&facts).into_iter().map(|finding| (finding.rule, finding.severity)).collect()
+    }
+
+    fn only(rule: &str, severity: Severity) -> Vec<(String, Severity)> {
+        vec![(rule.to_owned(), severity)]
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_sound_stage() {
+        assert_eq!(spoken(|_| {}), []);
+    }
+
+    #[test]
+    fn slip_counts_if_it_is_comparable_and_material() {
+        let late = |facts: &mut StageFacts| {
+            facts.slip_p99_ns = Some(80_000_000);
+            facts.response_p99_ns = Some(100_000_000);
+        };
+        assert_eq!(spoken(late), only("slip", Severity::Invalid));
+        let elsewhere = |facts: &mut StageFacts| {
+            late(facts);
+            facts.judged = false;
+        };
+        assert_eq!(spoken(elsewhere), only("slip", Severity::Suspect));
+        let small = |facts: &mut StageFacts| {
+            facts.slip_p99_ns = Some(3_000_000);
+            facts.response_p99_ns = Some(4_000_000);
+        };
+        assert_eq!(spoken(small), only("slip", Severity::Note));
+        let tiny = |facts: &mut StageFacts| {
+            facts.slip_p99_ns = Some(300_000);
+            facts.response_p99_ns = Some(400_000);
+        };
+        assert_eq!(spoken(tiny), []);
+        let beside_a_slow_server = |facts: &mut StageFacts| {
+            facts.slip_p99_ns = Some(80_000_000);
+            facts.response_p99_ns = Some(400_000_000);
+        };
+        assert_eq!(spoken(beside_a_slow_server), []);
+    }
+
+    #[test]
+    fn a_full_core_counts_together_with_slip() {
+        assert_eq!(
+            spoken(|facts| facts.worker_cpu_share = Some(0.99)),
+            only("generator_cpu", Severity::Note)
+        );
+        let late = |facts: &mut StageFacts| {
+            facts.worker_cpu_share = Some(0.99);
+            facts.slip_p99_ns = Some(60_000_000);
+            facts.response_p99_ns = Some(600_000_000);
+        };
+        assert_eq!(spoken(late), only("generator_cpu", Severity::Invalid));
+        assert_eq!(spoken(|facts| facts.worker_cpu_share = Some(0.94)), []);
+    }
+
+    #[test]
+    fn drops_weigh_by_their_share_and_not_in_a_failover() {
+        assert_eq!(spoken(|facts| facts.dropped = 10), only("drops", Severity::Note));
+        assert_eq!(spoken(|facts| facts.dropped = 500), only("drops", Severity::Suspect));
+        assert_eq!(spoken(|facts| facts.dropped = 5_000), only("drops", Severity::Invalid));
+        let killed = |facts: &mut StageFacts| {
+            facts.dropped = 5_000;
+            facts.disturbed = true;
+        };
+        assert_eq!(spoken(killed), []);
+    }
+
+    #[test]
+    fn each_kind_of_damage_to_a_log_counts() {
+        let damages: [fn(&mut LogResult); 6] = [
+            |log| log.torn_tail_bytes = 1,
+            |log| log.bad_blocks = 1,
+            |log| log.missing_blocks = 1,
+            |log| log.missing_requests = Some(1),
+            |log| log.ended = false,
+            |log| log.error = Some("not a latency log".to_owned()),
+        ];
+        for damage in damages {
+            let found = spoken(|facts| damage(&mut facts.logs[0]));
+            assert_eq!(found, only("log_damage", Severity::Invalid));
+        }
+        assert_eq!(spoken(|facts| facts.log_lost_records = 1), only("log_lost", Severity::Invalid));
+    }
+
+    #[test]
+    fn an_exit_code_counts_unless_the_user_interrupted() {
+        for code in [Some(1), Some(2), Some(3), Some(4), Some(130), None] {
+            let found = spoken(|facts| facts.exit_code = code);
+            assert_eq!(found, only("exit_code", Severity::Invalid), "{code:?}");
+        }
+        let interrupted = |facts: &mut StageFacts| {
+            facts.exit_code = Some(130);
+            facts.interrupted = true;
+        };
+        assert_eq!(spoken(interrupted), []);
+    }
+
+    #[test]
+    fn the_generators_last_words_are_quoted() {
+        let mut facts = sound();
+        facts.exit_code = Some(4);
+        facts.stderr_tail = "warming up\nio_uring is disabled\n\n".to_owned();
+        let finding = exit_code(&facts).expect("it ended badly");
+        assert!(finding.because.ends_with("it said: io_uring is disabled"), "{}", finding.because);
+    }
+
+    #[test]
+    fn buffers_count_in_a_storm_only() {
+        assert_eq!(spoken(|facts| facts.enobufs = 20_000), only("enobufs", Severity::Suspect));
+        assert_eq!(spoken(|facts| facts.enobufs = 5_000), []);
+    }
+
+    #[test]
+    fn lost_syns_and_full_queues_make_connect_times_suspect() {
+        let found = spoken(|facts| facts.syn_retransmits = Some(50.0));
+        assert_eq!(found, only("tcp_queues", Severity::Suspect));
+        let found = spoken(|facts| facts.listen_overflows = Some(1.0));
+        assert_eq!(found, only("tcp_queues", Severity::Suspect));
+        assert_eq!(spoken(|facts| facts.syn_retransmits = Some(9.0)), []);
+        assert_eq!(spoken(|facts| facts.syn_retransmits = None), []);
+    }
+
+    #[test]
+    fn times_out_of_order_and_steps_of_the_clock_count() {
+        assert_eq!(spoken(|facts| facts.disordered = 1), only("clock", Severity::Invalid));
+        let step = |facts: &mut StageFacts| facts.logs[0].clock_drift_ns = Some(-60_000_000);
+        assert_eq!(spoken(step), only("clock_step", Severity::Note));
+        let merged = |facts: &mut StageFacts| {
+            step(facts);
+            facts.logs[0].clock_offset_ns = 5;
+        };
+        assert_eq!(spoken(merged), only("clock_step", Severity::Suspect));
+        assert_eq!(spoken(|facts| facts.logs[0].clock_drift_ns = Some(40_000_000)), []);
+    }
+
+    #[test]
+    fn missing_connections_weigh_by_whose_fault_they_are() {
+        let short = |reason: &'static str| {
+            move |facts: &mut StageFacts| {
+                facts.tcp_open_peak = Some(9_000);
+                facts.connect_failures.insert(reason.to_owned(), 1_000);
+            }
+        };
+        assert_eq!(spoken(short("no_address")), only("connections", Severity::Invalid));
+        assert_eq!(spoken(short("refused")), only("connections", Severity::Suspect));
+        assert_eq!(spoken(|facts| facts.tcp_open_peak = Some(9_950)), []);
+    }
+
+    #[test]
+    fn a_stage_without_a_hold_phase_cannot_be_judged() {
+        assert_eq!(spoken(|facts| facts.held = false), only("no_hold", Severity::Invalid));
+        let interrupted = |facts: &mut StageFacts| {
+            facts.held = false;
+            facts.interrupted = true;
+        };
+        assert_eq!(spoken(interrupted), []);
+    }
+
+    #[test]
+    fn a_shared_and_busy_or_stolen_host_is_suspect() {
+        let busy = |facts: &mut StageFacts| facts.host_busy_share = Some(0.99);
+        assert_eq!(spoken(busy), only("host_cpu", Severity::Suspect));
+        let alone = |facts: &mut StageFacts| {
+            busy(facts);
+            facts.shared_host = false;
+        };
+        assert_eq!(spoken(alone), []);
+        let stolen = |facts: &mut StageFacts| facts.host_steal_share = Some(0.05);
+        assert_eq!(spoken(stolen), only("host_steal", Severity::Suspect));
+        let lag = |facts: &mut StageFacts| facts.reap_lag_ns_max = Some(60_000_000);
+        assert_eq!(spoken(lag), only("reap_lag", Severity::Suspect));
+    }
+}
