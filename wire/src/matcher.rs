@@ -31,8 +31,13 @@ impl Matcher {
             return;
         }
         let len = usize::from(self.len);
-        let prefix = &table[usize::from(self.first)].as_bytes()[..len];
-        for (index, word) in table.iter().enumerate().skip(usize::from(self.first)) {
+        let (index, first) = (usize::from(self.first), table[usize::from(self.first)].as_bytes());
+        if first.get(len) == Some(&byte) {
+            self.len += 1;
+            return;
+        }
+        let prefix = &first[..len];
+        for (index, word) in table.iter().enumerate().skip(index + 1) {
             let word = word.as_bytes();
             if !word.starts_with(prefix) {
                 break;

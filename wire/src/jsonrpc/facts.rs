@@ -45,6 +45,26 @@ impl Role {
     pub(super) fn is_key(self) -> bool {
         matches!(self, Self::SkipKey | Self::TopKey | Self::ResultKey | Self::ErrorKey)
     }
+
+    /// Whether a string of this role is looked at and not just skipped.
+    pub(super) fn is_read(self) -> bool {
+        match self {
+            Self::TopKey
+            | Self::ResultKey
+            | Self::ErrorKey
+            | Self::Id
+            | Self::JsonRpc
+            | Self::Method
+            | Self::Version
+            | Self::ResultType => true,
+            Self::Skip
+            | Self::SkipKey
+            | Self::Error
+            | Self::Result
+            | Self::IsError
+            | Self::Code => false,
+        }
+    }
 }
 
 /// A short text kept inline; one that does not fit is not kept at all.

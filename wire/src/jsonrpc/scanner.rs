@@ -310,7 +310,16 @@ impl Scanner {
 
     /// Takes the front of `rest` up to the string's end or its next escape.
     fn string(&mut self, rest: &[u8]) -> Result<usize, Violation> {
-        let skip = matches!(self.role, Role::Skip | Role::SkipKey);
+        if let Some(words) = table(self.role) {
+            // Nearly always the whole word is there, and can be looked up at once.
+            let len = if self.matcher.is_new() { plain_run(rest) } else { rest.len() };
+            if rest.get(len) == Some(&b'"') {
+                let word = words.iter().position(|word| word.as_bytes() == &rest[..len]);
+                self.end_string(word.map(|index| index as u8));
+                return Ok(len + 1);
+            }
+        }
+        let skip = !self.role.is_read();
         let mut at = 0;
         while at < rest.len() {
             let byte = rest[at];
@@ -322,7 +331,8 @@ impl Scanner {
             }
             match byte {
                 b'"' => {
-                    self.end_string();
+                    let word = table(self.role).and_then(|words| self.matcher.finish(words));
+                    self.end_string(word);
                     return Ok(at + 1);
                 }
                 b'\\' => {
@@ -387,8 +397,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn end_string(&mut self) {
-        let word = table(self.role).and_then(|words| self.matcher.finish(words));
+    fn end_string(&mut self, word: Option<u8>) {
         self.facts.end_string(self.role, word);
         if self.role.is_key() {
             self.lex = Lex::Colon;
