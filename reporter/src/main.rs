@@ -1,3 +1,43 @@
-//! The reporter's entry point.
+//! The reporter's entry point: what was typed becomes one call, and its end an exit code.
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use reporter::cli::{Cli, Command, RunArgs};
+use reporter::cluster::launch::{CHILD_MODE, Launcher, become_child};
+use reporter::exit::{self, Exit};
+use reporter::run;
+use reporter::run::console::Console;
+
+fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if typed.first().is_some_and(|first| first == CHILD_MODE) {
+        return become_child(&typed[1..]);
+    }
+    let ended = match Cli::parse().command {
+        Command::Run(args) => start_run(&args, &typed),
+        Command::Report(args) => {
+            run::outcome::report(&args.dir, Console::new(args.quiet, args.json), args.json)
+        }
+        Command::Preflight { arguments } => return preflight(arguments),
+    };
+    match ended {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit::of(&error).code())
+        }
+    }
+}
+
+fn start_run(args: &RunArgs, typed: &[OsString]) -> anyhow::Result<Exit> {
+    let launcher = Launcher::with(std::env::current_exe()?);
+    let typed: Vec<String> = typed.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    run::run(args, &typed, &launcher)
+}
+
+fn preflight(_arguments: Vec<OsString>) -> ExitCode {
+    eprintln!("error: this build has no `reporter preflight`");
+    ExitCode::from(Exit::HostLacks.code())
+}
