@@ -7,7 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod compare;
+pub mod host;
 pub mod net;
 pub mod rng;
+pub mod scale;
 pub mod target;
+pub mod target_process;
 pub mod units;
