@@ -9,7 +9,8 @@
 //! [`client::Side`]), and each such buffer is bounded by a field of [`Limits`].
 //!
 //! Read in this order: [`client`] (the receive side of one connection), [`mcp`] (what is sent and
-//! how an answer is judged), [`http1`], [`sse`], [`ndjson`], [`jsonrpc`].
+//! how an answer is judged), [`http1`], [`sse`], [`ndjson`], [`jsonrpc`], [`ws`] (not yet
+//! composed into [`client`]).
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod mcp;
 pub mod ndjson;
 pub mod sse;
 mod violation;
+pub mod ws;
 
 pub use limits::Limits;
 pub use violation::Violation;

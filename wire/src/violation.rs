@@ -66,11 +66,15 @@ pub enum Violation {
     BadSessionId,
     /// An `endpoint` event whose address is empty, too long, or not visible ASCII.
     BadEndpoint,
+    /// A 101 that does not accept the WebSocket offered (RFC 6455 section 4.1).
+    BadHandshake,
+    /// A WebSocket frame that RFC 6455 section 5 forbids, or a binary message.
+    BadFrame,
 }
 
 impl Violation {
     /// All of them, in order of their `u8` value.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::MalformedJson,
         Self::TrailingJson,
         Self::TruncatedJson,
@@ -99,6 +103,8 @@ impl Violation {
         Self::ContentEncoded,
         Self::BadSessionId,
         Self::BadEndpoint,
+        Self::BadHandshake,
+        Self::BadFrame,
     ];
 
     /// One short phrase for a report, lower case, without a full stop.
@@ -132,6 +138,8 @@ impl Violation {
             Self::ContentEncoded => "content encoding that was not offered",
             Self::BadSessionId => "invalid Mcp-Session-Id",
             Self::BadEndpoint => "invalid endpoint event",
+            Self::BadHandshake => "WebSocket handshake not accepted",
+            Self::BadFrame => "malformed WebSocket frame",
         }
     }
 }

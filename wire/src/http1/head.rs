@@ -60,6 +60,40 @@ impl Head {
     }
 }
 
+/// Hands every field of the head that is all of `text` to `see`, and returns the status.
+///
+/// # Errors
+/// [`Violation::TooManyHeaders`] or [`Violation::MalformedHttp`].
+pub fn each_field(
+    text: &[u8],
+    limits: &Limits,
+    mut see: impl FnMut(&str, &[u8]),
+) -> Result<u16, Violation> {
+    let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; Limits::HEADERS_MAX];
+    let response = parse(text, limits, &mut fields)?;
+    response.headers.iter().for_each(|field| see(field.name, field.value));
+    response.code.ok_or(Violation::MalformedHttp)
+}
+
+fn parse<'h, 't>(
+    text: &'t [u8],
+    limits: &Limits,
+    fields: &'h mut [MaybeUninit<Header<'t>>],
+) -> Result<Response<'h, 't>, Violation> {
+    let count = limits.headers.min(fields.len());
+    let mut response = Response::new(&mut []);
+    let mut config = ParserConfig::default();
+    // Section 5.2: a user agent reads a folded line as if it were one.
+    config.allow_obsolete_multiline_headers_in_responses(true);
+    let parsed =
+        config.parse_response_with_uninit_headers(&mut response, text, &mut fields[..count]);
+    match parsed {
+        Ok(Status::Complete(len)) if len == text.len() => Ok(response),
+        Err(httparse::Error::TooManyHeaders) => Err(Violation::TooManyHeaders),
+        Ok(_) | Err(_) => Err(Violation::MalformedHttp),
+    }
+}
+
 /// The fields that decide the framing, gathered over all header lines.
 #[derive(Default)]
 struct Gathered {
@@ -81,18 +115,7 @@ pub fn read_head(
     session: Option<&mut Vec<u8>>,
 ) -> Result<Head, Violation> {
     let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; Limits::HEADERS_MAX];
-    let count = limits.headers.min(Limits::HEADERS_MAX);
-    let mut response = Response::new(&mut []);
-    let mut config = ParserConfig::default();
-    // Section 5.2: a user agent reads a folded line as if it were one.
-    config.allow_obsolete_multiline_headers_in_responses(true);
-    let parsed =
-        config.parse_response_with_uninit_headers(&mut response, text, &mut fields[..count]);
-    match parsed {
-        Ok(Status::Complete(len)) if len == text.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Violation::TooManyHeaders),
-        Ok(_) | Err(_) => return Err(Violation::MalformedHttp),
-    }
+    let response = parse(text, limits, &mut fields)?;
     let (Some(status @ 100..), Some(minor)) = (response.code, response.version) else {
         return Err(Violation::MalformedHttp);
     };
@@ -192,7 +215,7 @@ fn read_field(
 }
 
 /// The members of a comma-separated list (RFC 9110 section 5.6.1), empty ones left out.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 

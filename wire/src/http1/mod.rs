@@ -10,7 +10,8 @@ mod head;
 mod tests;
 
 pub use body::Body;
-pub use head::{Content, Framing, Head, read_head};
+pub(crate) use head::list;
+pub use head::{Content, Framing, Head, each_field, read_head};
 
 use crate::{Limits, Violation};
 

@@ -9,6 +9,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use build::base64;
 pub use reply::{Reply, judge_http, judge_message};
 pub use template::{BuildError, Fields, IdField, Operation, Target, Template};
 
