@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn reads_lines_in_every_chunking() {
         let input = b"\r\n{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}\n\n  \n\
-            {\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{}}\r\n{\"jsonrpc\":\"2.0\",\"id\":4,\"result\":{}}";
+            {\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{}}\r\n\
+            {\"jsonrpc\":\"2.0\",\"id\":4,\"result\":{}}";
         for size in 1..input.len() {
             let found = read(input, size);
             assert_eq!(found.len(), 2, "the last line has not ended");

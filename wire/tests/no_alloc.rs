@@ -7,7 +7,8 @@ use wire::mcp::{Fields, IdField, Operation, Reply, Revision, Target, Template};
 use wire::{Limits, client, jsonrpc};
 
 const ID: u64 = 1_234_567;
-const RESULT: &str = r#""jsonrpc":"2.0","id":1234567,"result":{"content":[{"type":"text","text":"caf\u00e9 é"}],"n":[1,2.5e3,null,true]}}"#;
+const RESULT: &str =
+    r#""jsonrpc":"2.0","id":1234567,"result":{"text":"caf\u00e9 é","n":[1,2.5e3,null,true]}}"#;
 
 struct Connection {
     exchange: Exchange,
@@ -96,7 +97,8 @@ fn json_answers_allocate_nothing() {
 fn event_streams_allocate_nothing() {
     let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
     let events = format!(
-        "id: 0\nretry: 3\ndata:\n\n: ping\n\nid: 17/2\ndata: {progress}\n\ndata: {{\ndata: {RESULT}\n\n"
+        "id: 0\nretry: 3\ndata:\n\n: ping\n\nid: 17/2\ndata: {progress}\n\n\
+         data: {{\ndata: {RESULT}\n\n"
     );
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked";
     let text = format!("{head}\r\n\r\n{:x}\r\n{events}\r\n0\r\n\r\n", events.len());

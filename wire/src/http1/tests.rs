@@ -178,8 +178,8 @@ fn chunks_come_with_odd_sizes_extensions_and_trailers() {
     };
     let empty = response("0\r\n\r\n").unwrap();
     assert_eq!((empty.body.len(), empty.ends), (0, vec![true]), "a 202 that is chunked and empty");
-    let text = "1a;name=\"v\"\r\nabcdefghijklmnopqrstuvwxyz\r\n001A \r\nABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n\
-        0;last\r\nTrailer: x\r\nOther: y\r\n\r\n";
+    let text = "1a;name=\"v\"\r\nabcdefghijklmnopqrstuvwxyz\r\n\
+        001A \r\nABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n0;last\r\nTrailer: x\r\nOther: y\r\n\r\n";
     let seen = response(text).unwrap();
     assert_eq!((seen.body.len(), seen.ends), (52, vec![true]));
     for bad in
@@ -297,7 +297,9 @@ proptest! {
     #[test]
     fn never_panics_and_says_the_same_in_every_chunking(
         tail in prop::collection::vec(
-            prop_oneof![4 => prop::sample::select(b"\r\n :;0aFx".to_vec()), 1 => any::<u8>()], 0..60),
+            prop_oneof![4 => prop::sample::select(b"\r\n :;0aFx".to_vec()), 1 => any::<u8>()],
+            0..60,
+        ),
         start in prop::sample::select(vec![
             "", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",

@@ -82,7 +82,7 @@ fn reads_the_answers_of_real_servers() {
     let limits = Limits::default();
     // id first (Python SDK), id last (TypeScript), an id inside the result as well.
     for text in [
-        r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"x"}],"isError":false}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text"}],"isError":false}}"#,
         r#"{"result":{"id":9,"structuredContent":{"id":1,"isError":true}},"jsonrpc":"2.0","id":7}"#,
         "\n { \"id\" : 7 , \"jsonrpc\" : \"2.0\" , \"result\" : { } }\r\n",
         r#"{"\u0069d":7,"jsonrpc":"2.0","result":{"error":{"code":1}},"error":null}"#,
@@ -121,7 +121,8 @@ fn tells_requests_and_notifications_by_their_method() {
 #[test]
 fn keeps_the_version_and_the_raw_token_of_a_text_id() {
     let text = |message: &str| scan_in(message.as_bytes(), &[3]).1;
-    let version = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"protocolVersion":"no"}}}"#;
+    let version = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25",
+        "capabilities":{"protocolVersion":"no"}}}"#;
     assert_eq!(text(version), b"2025-11-25");
     assert!(scan_text(version).unwrap().has_version);
     let id = r#"{"jsonrpc":"2.0","id":"8f14e45f-ceea-467f-a2d3-8c5b1f0c4f11","method":"ping"}"#;

@@ -112,7 +112,7 @@ fn event_ids_that_cannot_be_sent_back_are_dropped() {
 #[test]
 fn a_listen_stream_is_acknowledged_first() {
     let listen = Expectation { stateless: true, ..Expectation::new(Purpose::Listen, ID) };
-    let acknowledged = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{}}}"#;
+    let acknowledged = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}"#;
     let data = |text: &str| format!("data: {text}\n\n");
     let changed = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated"}"#;
     let parts = [&*data(acknowledged), ":\r\n\r\n", &data(changed)];
