@@ -95,14 +95,16 @@ impl Exchange {
     }
 
     /// Announces the request about to be sent. Over lines, a request that is still unanswered is
-    /// forgotten: its late answer becomes [`Event::Unsolicited`].
+    /// forgotten: its late answer becomes [`Event::Unsolicited`]; and one may be announced as soon
+    /// as the one before is answered, in which case there is no [`Event::Idle`] between them.
     ///
     /// # Errors
     /// [`Busy`] over HTTP before [`Event::Idle`], and after [`Event::Closed`].
     pub fn expect(&mut self, expectation: Expectation) -> Result<(), Busy> {
         match self.phase {
             Phase::Idle if self.owed == Owed::Nothing => self.phase = Phase::Head,
-            Phase::Line => {}
+            // The request takes the place of an `Idle` that is still owed.
+            Phase::Line => self.owed = Owed::Nothing,
             _ => return Err(Busy),
         }
         self.expected = Some(expectation);

@@ -197,4 +197,12 @@ fn lines_are_matched_by_id_never_by_order() {
     peer.exchange.expect(Expectation { id: 8, ..request() }).unwrap();
     let events = peer.feed(format!("{ANSWER}\n").as_bytes(), 9);
     assert_eq!(events, [again], "the request of that id timed out");
+    let mut peer = Peer::new(Exchange::line(), request());
+    let side = Side::new(&peer.limits, &mut peer.session, &mut peer.spill);
+    let (_, event) = peer.exchange.feed(format!("{ANSWER}\n").as_bytes(), side);
+    assert_eq!(event, Some(answer(Reply::Ok, 0)));
+    peer.exchange.expect(request()).unwrap();
+    assert_eq!(peer.feed(b"", 1), [], "the next request is no idle time");
+    let events = peer.feed(format!("{ANSWER}\n").as_bytes(), 9);
+    assert_eq!(events, [answer(Reply::Ok, 0), Event::Idle]);
 }
