@@ -35,6 +35,12 @@ pub struct Cli {
     #[arg(long, default_value_t = 5000.0, value_parser = positive, value_name = "CONNS/S")]
     pub ramp: f64,
 
+    /// Sessions that may be in the course of being opened at one time: where the server is slower
+    /// than the ramp, it sets the pace
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_name = "SESSIONS")]
+    pub opening: u32,
+
     /// Requests a second over all connections, due by schedule whatever the answers do
     /// [default: one a connection per heartbeat]
     #[arg(short, long, value_parser = positive, value_name = "REQ/S")]

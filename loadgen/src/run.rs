@@ -80,8 +80,9 @@ pub fn run(cli: &Cli, setup: Setup) -> Result<Ended, SetupError> {
         stage: None,
         interrupts: 0,
         next_line_ns: start.mono_ns + NOTICE_NS + 1_000_000_000,
-        last_line: Sample::default(),
         ramp_failed: false,
+        most_established: 0,
+        progress_ns: 0,
         drain_from_ns: u64::MAX,
     };
     coordinator.follow(&fleet);
@@ -196,8 +197,9 @@ struct Coordinator<'a> {
     stage: Option<Stage>,
     interrupts: u32,
     next_line_ns: u64,
-    last_line: Sample,
     ramp_failed: bool,
+    most_established: u64,
+    progress_ns: u64,
     drain_from_ns: u64,
 }
 
@@ -224,11 +226,15 @@ impl Coordinator<'_> {
     fn advance(&mut self, now_ns: u64, sum: &Sample) {
         let all = u64::from(self.plan.connections);
         let unannounced = self.orders.warmup_from_ns() == u64::MAX;
-        let late = now_ns > self.orders.start_ns() + self.plan.ramp_limit_ns;
+        if sum.session_established > self.most_established {
+            self.most_established = sum.session_established;
+            self.progress_ns = now_ns;
+        }
+        let late = now_ns > self.progress_ns.max(self.orders.start_ns()) + self.plan.stall_ns;
         if unannounced && (sum.session_established >= all || late) {
             if late {
                 self.say(&format!(
-                    "the ramp took its whole time: {} of {all} sessions stand",
+                    "the ramp stands still at {} of {all} sessions: going on with these",
                     sum.session_established
                 ));
             }
@@ -376,7 +382,6 @@ impl Coordinator<'_> {
             let elapsed_s = now_ns.saturating_sub(self.orders.start_ns()) / 1_000_000_000;
             println!("{}", summary::line(elapsed_s, sum, &interval));
         }
-        self.last_line = *sum;
     }
 
     fn say(&self, text: &str) {

@@ -43,6 +43,10 @@ pub struct Limits {
     pub batch: u32,
     /// Connections started in one turn.
     pub starts_per_turn: u32,
+    /// Connections that are being made, or whose session is being opened, at one time: a server
+    /// that is slower than the ramp sets its pace, instead of timing out under a growing heap of
+    /// half-open sessions.
+    pub opening: u32,
 }
 
 /// A target, resolved.
@@ -81,8 +85,8 @@ pub struct Plan {
     pub ping_after_ns: u64,
     /// Longest wait for a connection or an answer.
     pub timeout_ns: u64,
-    /// Longest time that the ramp may take.
-    pub ramp_limit_ns: u64,
+    /// A ramp without a further session for this long has come to its end.
+    pub stall_ns: u64,
     /// How sessions end.
     pub end: End,
     /// Whether to poll shortly before a request is due.
@@ -183,7 +187,6 @@ impl Plan {
         let default_rate = (f64::from(connections) * 1e9 / heartbeat_ns.max(1) as f64).max(10.0);
         let rate_per_s = if cli.closed { 0.0 } else { cli.rate.unwrap_or(default_rate) };
         let timeout_ns = cli.timeout.as_nanos() as u64;
-        let ramp_ns = f64::from(connections) * 1e9 / cli.ramp;
         Ok(Self {
             command: String::new(),
             connections,
@@ -195,13 +198,14 @@ impl Plan {
             heartbeat_ns,
             ping_after_ns: heartbeat_ns / 10 * 9,
             timeout_ns,
-            ramp_limit_ns: (ramp_ns * 3.0) as u64 + 3 * timeout_ns,
+            stall_ns: 3 * timeout_ns,
             end: cli.end,
             spin: cli.spin,
             workers,
             cores: host.cores.clone(),
             sources,
             limits: limits(
+                cli.opening.div_ceil(workers),
                 connections.div_ceil(workers),
                 rate_per_s / f64::from(workers),
                 timeout_ns,
@@ -243,7 +247,7 @@ impl Plan {
                 "sessions": l.sessions, "ring_entries": l.ring_entries,
                 "recv_buffers": l.recv_buffers, "recv_buffer_bytes": l.recv_buffer_bytes,
                 "send_buffers": l.send_buffers, "send_buffer_bytes": l.send_buffer_bytes,
-                "due": l.due, "batch": l.batch,
+                "due": l.due, "batch": l.batch, "opening": l.opening,
             },
             "end": self.end.name(),
             "seed": 0,
@@ -286,7 +290,13 @@ fn route_source(to: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-fn limits(sessions: u32, rate_per_s: f64, timeout_ns: u64, request_bytes: usize) -> Limits {
+fn limits(
+    opening: u32,
+    sessions: u32,
+    rate_per_s: f64,
+    timeout_ns: u64,
+    request_bytes: usize,
+) -> Limits {
     let recv_buffers = sessions.clamp(64, 1024).next_power_of_two() as u16;
     let due = (rate_per_s * timeout_ns as f64 / 1e9).clamp(1024.0, 4_000_000.0) as u32;
     Limits {
@@ -299,6 +309,7 @@ fn limits(sessions: u32, rate_per_s: f64, timeout_ns: u64, request_bytes: usize)
         due,
         batch: 16,
         starts_per_turn: 64,
+        opening,
     }
 }
 
@@ -318,7 +329,7 @@ mod tests {
     #[test]
     fn limits_stay_within_the_kernels() {
         for sessions in [1, 63, 64, 1000, 20_000, u32::MAX] {
-            let l = limits(sessions, 1e6, 10_000_000_000, 300);
+            let l = limits(1024, sessions, 1e6, 10_000_000_000, 300);
             assert!(l.recv_buffers.is_power_of_two() && l.recv_buffers <= 1 << 15);
             assert!(l.ring_entries.is_power_of_two() && l.ring_entries <= 1 << 15);
             assert!(l.send_buffers > 0 && l.due >= 1024);

@@ -28,7 +28,7 @@ impl Ports {
     }
 
     /// How many there are.
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.0.len() as u32
     }
 }
@@ -71,10 +71,10 @@ impl Sources {
         destinations: u32,
     ) -> Result<Self, TooFewPorts> {
         let sources = addresses.len() as u32;
-        let pairs = u64::from(ports.len()) * u64::from(sources);
+        let pairs = u64::from(ports.count()) * u64::from(sources);
         let most = pairs * u64::from(destinations);
         if u64::from(connections) > most {
-            let ports = ports.len();
+            let ports = ports.count();
             return Err(TooFewPorts { connections, ports, sources, destinations, most });
         }
         let unique = u64::from(connections) <= pairs;
@@ -85,10 +85,10 @@ impl Sources {
     /// that generators side by side do not meet. All of 127.0.0.0/8 can be bound as it is.
     pub fn loopback(connections: u32, ports: Ports, seed: u32) -> Self {
         let block = 64 + seed % 128;
-        let needed = connections.div_ceil(ports.len().max(1));
+        let needed = connections.div_ceil(ports.count().max(1));
         // A reconnect lets the kernel choose the port, which is quick while less than half of an
         // address's ports are used.
-        let spares = connections.div_ceil((ports.len() / 2).max(1));
+        let spares = connections.div_ceil((ports.count() / 2).max(1));
         let address = |n: u32| {
             let host = n + 1 + n / 254;
             IpAddr::V4(Ipv4Addr::from(127 << 24 | block << 16 | (host & 0xffff)))
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn reserved_ports_are_left_out() {
         let ports = Ports::parse("32768\t60999\n", "40000,41000-41009\n").expect("parses");
-        assert_eq!(ports.len(), 28_232 - 11);
+        assert_eq!(ports.count(), 28_232 - 11);
         assert!(Ports::parse("", "").is_none());
     }
 

@@ -37,6 +37,7 @@ pub struct KernelRing {
     ring: IoUring,
     recv: RecvBuffers,
     send: SendBuffers,
+    #[expect(clippy::vec_box, reason = "queued entries point at the addresses")]
     peers: Vec<Box<SockAddr>>,
     stats: RingStats,
 }

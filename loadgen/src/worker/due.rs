@@ -56,7 +56,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     fn start_connections(&mut self) -> io::Result<()> {
         let mut starts = 0;
         let count = self.sessions.len() as u32;
-        while self.ramp_next < count && starts < self.plan.limits.starts_per_turn {
+        let room = self.plan.limits.opening.saturating_sub(self.opening());
+        let most = self.plan.limits.starts_per_turn.min(room);
+        while self.ramp_next < count && starts < most {
             if self.ramp.take(self.now_ns).is_none() {
                 break;
             }
@@ -69,8 +71,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let queue = BACKOFF + usize::from(step);
             while let Some(session) = self.queues[queue].front() {
                 let due_ns = self.sessions[session as usize].since_ns + backoff_ns(step);
-                let full = starts >= self.plan.limits.starts_per_turn;
-                if full || due_ns > self.now_ns || !self.reconnects.take(self.now_ns) {
+                if starts >= most || due_ns > self.now_ns || !self.reconnects.take(self.now_ns) {
                     break;
                 }
                 starts += 1;
@@ -79,6 +80,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             }
         }
         Ok(())
+    }
+
+    /// Connections that are being made or whose session is being opened.
+    fn opening(&self) -> u32 {
+        self.queues[CONNECTING].len() + self.open.saturating_sub(self.established)
     }
 
     /// Gives up what has waited for longer than the timeout.
@@ -151,6 +157,21 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
     }
 
+    /// When the next connection may be started.
+    fn next_start_ns(&self) -> u64 {
+        let mut next_ns = u64::MAX;
+        if (self.ramp_next as usize) < self.sessions.len() {
+            next_ns = self.ramp.next_due_ns();
+        }
+        for step in 0..BACKOFF_STEPS {
+            if let Some(session) = self.queues[BACKOFF + usize::from(step)].front() {
+                let due_ns = self.sessions[session as usize].since_ns + backoff_ns(step);
+                next_ns = next_ns.min(due_ns.max(self.reconnects.next_ns()));
+            }
+        }
+        next_ns
+    }
+
     /// When the next thing is due; a moment in the past means now.
     pub(super) fn next_due_ns(&self) -> u64 {
         let front = |queue: usize, wait_ns: u64| match self.queues[queue].front() {
@@ -164,14 +185,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         match self.stage {
             Stage::Ramp | Stage::Warmup | Stage::Hold => {
                 next_ns = next_ns.min(front(IDLE, self.plan.ping_after_ns));
-                if (self.ramp_next as usize) < self.sessions.len() {
-                    next_ns = next_ns.min(self.ramp.next_due_ns());
-                }
-                for step in 0..BACKOFF_STEPS {
-                    let due_ns = front(BACKOFF + usize::from(step), backoff_ns(step));
-                    if due_ns != u64::MAX {
-                        next_ns = next_ns.min(due_ns.max(self.reconnects.next_ns()));
-                    }
+                // Without room for another, a completion is what is waited for.
+                if self.opening() < self.plan.limits.opening {
+                    next_ns = next_ns.min(self.next_start_ns());
                 }
                 if self.stage == Stage::Ramp {
                     next_ns = next_ns.min(self.orders.warmup_from_ns());

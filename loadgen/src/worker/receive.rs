@@ -31,7 +31,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let known = self.sessions.get(session as usize);
         if known.is_none_or(|s| s.generation != c.handle.generation) {
             // Of a connection that is gone.
-            c.buffer.map(|b| self.ring.recycle(b));
+            self.recycle(c.buffer);
             return Ok(());
         }
         let s = &mut self.sessions[session as usize];
@@ -39,7 +39,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             s.armed.clear(c.kind);
         }
         if s.state == State::Closing {
-            c.buffer.map(|b| self.ring.recycle(b));
+            self.recycle(c.buffer);
             return self.let_go(session, c.kind);
         }
         match c.kind {
@@ -60,6 +60,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             },
             OpKind::Receive => self.on_receive(session, &c),
             OpKind::Cancel | OpKind::Finish | OpKind::Close => Ok(()),
+        }
+    }
+
+    fn recycle(&mut self, buffer: Option<RecvBuffer>) {
+        if let Some(buffer) = buffer {
+            self.ring.recycle(buffer);
         }
     }
 
@@ -96,7 +102,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 Ok(())
             }
             (Ok(_), buffer) => {
-                buffer.map(|b| self.ring.recycle(b));
+                self.recycle(buffer);
                 self.at_eof(session)
             }
             (Err(Errno(nix::libc::ENOBUFS)), _) => {
