@@ -139,11 +139,11 @@ impl Reader {
             lent.spill.extend_from_slice(input);
             return Ok((input.len(), None));
         }
-        // The end may straddle the seam, so the search goes back by the length of an end.
+        // The head's last newline is among the new bytes; what it follows may be among the old.
         let old_bytes = lent.spill.len();
         let room = (limits.head_bytes + 1).saturating_sub(old_bytes).min(input.len());
         lent.spill.extend_from_slice(&input[..room]);
-        let Some(len) = head_end(lent.spill, old_bytes.saturating_sub(3)) else {
+        let Some(len) = head_end(lent.spill, old_bytes) else {
             check_partial(lent.spill, limits)?;
             return Ok((room, None));
         };
@@ -163,7 +163,7 @@ impl Default for Reader {
 }
 
 /// The length of the head at the front of `text`, found by its empty line, whose ends may be CRLF
-/// or a lone LF (RFC 9112 section 2.2). The search begins at `from`.
+/// or a lone LF (RFC 9112 section 2.2). Its last byte is looked for at `from` and after.
 fn head_end(text: &[u8], from: usize) -> Option<usize> {
     for newline in memchr::memchr_iter(b'\n', &text[from..]) {
         let newline = from + newline;

@@ -144,6 +144,10 @@ fn the_stream_of_2024_11_05_names_its_endpoint() {
     let late = Event::Unsolicited { id: Some(ID), reply: Reply::Ok };
     let expected = [Event::StreamOpen, Event::Endpoint, late, Event::StreamEnd, Event::Idle];
     assert_eq!(events, expected);
+    for part in ["event: endpoint\ndata: /x\nid: 4\n\n", "id: 4\nevent: endpoint\ndata: /x\n\n"] {
+        let (_, peer) = play(stream(), &format!("{SSE}{}", chunked(&[part])), false);
+        assert_eq!((&*peer.endpoint, &*peer.last_event), (&b"/x"[..], &b""[..]), "{part}");
+    }
     let long = format!("event: endpoint\ndata: /{}\n\n", "x".repeat(1024));
     for part in ["event: endpoint\ndata:\n\n", "event: endpoint\ndata: a b\n\n", &long] {
         let (events, _) = play(stream(), &format!("{SSE}{}", chunked(&[part])), false);
