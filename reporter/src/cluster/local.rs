@@ -35,6 +35,7 @@ use crate::run::record::{EventRecord, EventRecordKind};
 pub const REPLICAS_MAX: u32 = 244;
 
 const HEALTH_EVERY: Duration = Duration::from_millis(20);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between SIGTERM and SIGKILL of a replica that is scaled away, as Swarm's default.
 const STOP_GRACE_NS: u64 = 10 * SECOND_NS;
 /// The same at the end of the run, when nobody waits for its connections.
@@ -516,7 +517,7 @@ impl Supervisor {
         let health = self.shared.spec.health(index);
         std::thread::spawn(move || {
             while running.load(Ordering::Acquire) {
-                if healthy(health) {
+                if healthy(health, HEALTH_TIMEOUT) {
                     let at_ns = clock::mono_ns();
                     let _ = sender.send(Message::Healthy { index, incarnation, at_ns });
                     return;

@@ -285,3 +285,7 @@ fn reached(waited: Waited) -> Result<bool, Stopped> {
         Waited::Interrupted => Err(Stopped::Interrupted),
     }
 }
+
+#[cfg(test)]
+#[path = "steps_tests.rs"]
+mod tests;
