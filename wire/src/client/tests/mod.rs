@@ -57,6 +57,7 @@ impl Peer {
                 events.push(event);
             }
             assert!(chunk.is_empty(), "no event means that all input is used");
+            assert!(!self.exchange.is_idle() || self.spill.is_empty(), "given back empty");
         }
         events
     }

@@ -46,7 +46,7 @@ fn an_event_stream_may_bring_much_before_the_answer() {
 
 #[test]
 fn an_event_stream_may_end_before_the_answer() {
-    let text = format!("{SSE}{}", chunked(&["id: 5\ndata:\n\n", "data: {\"jsonrpc\":"]));
+    let text = format!("{SSE}{}", chunked(&["id: 5\ndata:\n\n", "id: 9\ndata: {\"jsonrpc\":"]));
     let (events, peer) = play(request(), &text, false);
     assert_eq!(events, [Event::StreamEvent, Event::Interrupted, Event::Idle]);
     assert_eq!(peer.last_event, b"5");
