@@ -4,17 +4,54 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::counters::Counters;
 
-/// A soft and a hard limit; `u64::MAX` is unlimited.
+/// A soft and a hard limit; `u64::MAX` is unlimited, and null in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limit {
     /// In force.
+    #[serde(serialize_with = "unlimited_is_null")]
     pub soft: u64,
     /// What the process may raise the soft limit to by itself.
+    #[serde(serialize_with = "unlimited_is_null")]
     pub hard: u64,
+}
+
+fn unlimited_is_null<S: Serializer>(limit: &u64, to: S) -> Result<S::Ok, S::Error> {
+    (*limit != u64::MAX).then_some(*limit).serialize(to)
+}
+
+/// An outcome in JSON: the value itself, or `{"error": "why"}`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<'a, T> {
+    Good(&'a T),
+    Bad { error: &'a str },
+}
+
+impl<'a, T> From<&'a Result<T, String>> for Answer<'a, T> {
+    fn from(result: &'a Result<T, String>) -> Self {
+        match result {
+            Ok(value) => Answer::Good(value),
+            Err(error) => Answer::Bad { error },
+        }
+    }
+}
+
+fn answer<T: Serialize, S: Serializer>(
+    result: &Option<Result<T, String>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    result.as_ref().map(Answer::from).serialize(to)
+}
+
+fn answers<T: Serialize, S: Serializer>(
+    results: &[Result<T, String>],
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.collect_seq(results.iter().map(Answer::from))
 }
 
 /// One sysctl as this process sees it.
@@ -160,8 +197,10 @@ pub struct Trials {
     /// Source addresses that were bound; empty where routing picks the address.
     pub sources: Vec<SourceTrial>,
     /// A probing share of connections; an error text where none could be tried.
+    #[serde(serialize_with = "answer")]
     pub sockets: Option<Result<SocketTrial, String>>,
     /// The generator's own probe; an error text where it did not answer. `None`: not asked.
+    #[serde(serialize_with = "answer")]
     pub probe: Option<Result<Probe, String>>,
 }
 
@@ -219,6 +258,7 @@ pub struct HostFacts {
     /// Kernel counters since boot.
     pub counters: Counters,
     /// The servers named by pid; an error text for one that cannot be read.
+    #[serde(serialize_with = "answers")]
     pub servers: Vec<Result<ServerFacts, String>>,
     /// The clock; `None`: nobody here says.
     pub clock: Option<ClockFacts>,

@@ -4,8 +4,11 @@
 //! formulas, `items` compares, `report` is the answer; `apply` changes the host and puts it back.
 //! A run calls [`check`] first and keeps the answer as preflight.json.
 
+pub mod apply;
 mod cgroup;
+pub mod cli;
 pub mod counters;
+pub mod emit;
 pub mod facts;
 mod gather;
 pub mod items;
@@ -34,7 +37,9 @@ pub fn check(plan: &Plan) -> Report {
     let profile = Profile::built_in();
     let mut host = gather::read(plan, &profile);
     let open = std::fs::read_dir(OWN_DESCRIPTORS).map_or(0, |d| d.count() as u64);
-    host.trials = trial::run(plan, host.nofile.soft.saturating_sub(open));
+    let tracked = host.number("net.netfilter.nf_conntrack_max").zip(host.conntrack_count);
+    let room = tracked.map(|(max, count)| max.saturating_sub(count));
+    host.trials = trial::run(plan, host.nofile.soft.saturating_sub(open), room);
     judge(plan, host, &profile)
 }
 

@@ -254,7 +254,8 @@ mod tests {
     fn a_socket_default_comes_down_and_its_maximum_stays() {
         let rule = Rule::DefaultAtMost;
         assert!(rule.satisfied("4096 16384 1", "4096 16384 4194304"));
-        assert_eq!(rule.combine("8192 262144 33554432", "4096 131072 1"), "4096 131072 33554432");
+        assert_eq!(rule.combine("8192 262144 33554432", "4096 131072 1"), "8192 131072 33554432");
+        assert_eq!(rule.combine("262144 262144 300000", "1 131072 1"), "131072 131072 300000");
     }
 
     #[test]

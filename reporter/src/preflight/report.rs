@@ -168,10 +168,12 @@ impl Item {
         self
     }
 
-    /// Bounds the connections, as it is and after the fix.
+    /// Bounds the connections, as it is and after the fix. A number that a double cannot hold
+    /// exactly bounds nothing, and is none.
     pub fn bounds(mut self, holds: u64, could_hold: Option<u64>) -> Item {
-        self.holds = Some(holds);
-        self.could_hold = could_hold;
+        let real = |n: &u64| *n < 1 << f64::MANTISSA_DIGITS;
+        self.holds = Some(holds).filter(real);
+        self.could_hold = could_hold.filter(real);
         self
     }
 }

@@ -38,7 +38,7 @@ impl TableStyle {
     }
 }
 
-/// Widths of the five columns.
+/// Widths of the columns; the formula has a line of its own.
 struct Columns {
     item: usize,
     needed: usize,
@@ -50,18 +50,20 @@ impl Columns {
     /// The verdict's width is fixed; the others share the rest.
     fn fit(width: usize) -> Columns {
         let verdict = 20;
-        let rest = width - verdict - 3 * 2;
-        let item = rest * 30 / 100;
-        let needed = rest * 40 / 100;
+        let rest = width - verdict - 3 * GAP.len();
+        let item = rest * 38 / 100;
+        let needed = rest * 25 / 100;
         Columns { item, needed, actual: rest - item - needed, verdict }
     }
 }
+
+const GAP: &str = "  ";
 
 /// Draws the table, the fixes and the summary.
 pub fn draw(report: &Report, style: &TableStyle) -> String {
     let columns = Columns::fit(style.width);
     let mut out = String::new();
-    row(&mut out, &columns, ["item", "needed (formula)", "actual", "verdict"], style, None);
+    row(&mut out, &columns, ["item", "needed (and why)", "actual", "verdict"], style, None);
     out.push_str(&"-".repeat(style.width));
     out.push('\n');
     for item in report.items.iter().filter(|i| style.all || !fine(i)) {
@@ -103,17 +105,12 @@ fn verdict_text(item: &Item) -> String {
 }
 
 fn draw_item(out: &mut String, columns: &Columns, item: &Item, style: &TableStyle) {
-    let needed = match item.formula.is_empty() {
-        true => item.needed.clone(),
-        false => format!("{}\n{}", item.needed, item.formula),
-    };
-    let cells = [item.title.as_str(), &needed, &item.actual, &verdict_text(item)];
+    let cells = [item.title.as_str(), &item.needed, &item.actual, &verdict_text(item)];
     row(out, columns, cells, style, Some(item));
-    if let Some(note) = item.note.as_ref().filter(|_| !fine(item)) {
-        for line in wrap(note, style.width - 4) {
-            out.push_str("    ");
-            out.push_str(&line);
-            out.push('\n');
+    let note = item.note.as_deref().filter(|_| !fine(item)).unwrap_or("");
+    for (text, code) in [(item.formula.as_str(), DIM), (note, YELLOW)] {
+        for line in wrap(text, style.width - 4).iter().filter(|l| !l.is_empty()) {
+            out.push_str(&format!("    {}\n", paint(line, code, style)));
         }
     }
 }
@@ -171,7 +168,7 @@ fn row(
             text.push_str(&shown);
             if i < 3 {
                 text.push_str(&pad);
-                text.push_str("  ");
+                text.push_str(GAP);
             }
         }
         out.push_str(text.trim_end());
@@ -180,6 +177,7 @@ fn row(
 }
 
 const BOLD: &str = "1";
+const DIM: &str = "2";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const RED: &str = "31";
@@ -272,7 +270,7 @@ mod tests {
         assert!(!plain.contains('\x1b'));
         let coloured = report.table(&TableStyle { colour: true, ..TableStyle::plain() });
         let mut bare = coloured;
-        for code in [BOLD, GREEN, YELLOW, RED, "0"] {
+        for code in [BOLD, DIM, GREEN, YELLOW, RED, "0"] {
             bare = bare.replace(&format!("\x1b[{code}m"), "");
         }
         assert_eq!(bare, plain);

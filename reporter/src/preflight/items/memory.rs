@@ -90,7 +90,7 @@ fn kernel(g: &Given<'_>) -> Item {
         .needs(bytes(need), format!("N x {} x {socket} a socket ({how})", g.plan.role.ends()))
         .has(format!("{} free", bytes(free(g))))
         .fits(free(g) >= need)
-        .fixed_by("add memory, or spread the plan over more hosts");
+        .fixed_by("# add memory, or spread the plan over more hosts");
     if measured {
         item.evidence = Evidence::Tried;
     }
@@ -144,7 +144,7 @@ fn total(g: &Given<'_>) -> Item {
         .has(format!("{} (MemAvailable - {})", bytes(free), bytes(reserve)))
         .fits(free >= need)
         .bounds(holds, Some(holds))
-        .fixed_by("add memory, or spread the plan over more hosts")
+        .fixed_by("# add memory, or spread the plan over more hosts")
 }
 
 fn cgroup(g: &Given<'_>) -> Option<Item> {

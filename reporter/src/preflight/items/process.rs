@@ -162,16 +162,19 @@ pub fn raise_limit(g: &Given<'_>, need: u64) -> String {
 
 fn locked_memory(g: &Given<'_>) -> Item {
     let item = Item::new("memlock", "locked memory", Side::Generator).advice();
-    let works = g.host.probe().is_some_and(|p| p.io_uring);
+    let works = g.host.probe().map(|p| p.io_uring);
     let wanted = g.profile.limits.memlock;
     let actual = g.host.memlock.soft;
     let show = if actual == u64::MAX { "unlimited".to_owned() } else { bytes(actual) };
     let item = item.needs("rings and buffers register", "charged before Linux 5.12 only");
-    if works {
-        return item.has(format!("{show}, they do")).tried();
+    match works {
+        Some(true) => item.has(format!("{show}, they do")).tried(),
+        Some(false) => item
+            .has(show)
+            .fits(actual >= wanted)
+            .fixed_by(format!("ulimit -l {}", wanted / 1024)),
+        None => item.has(show).unknown("the probe did not try"),
     }
-    let item = item.has(show).fits(actual >= wanted);
-    item.noted("as read: the probe did not try").fixed_by(format!("ulimit -l {}", wanted / 1024))
 }
 
 /// The largest descriptor limit that a process of this plan needs.

@@ -52,10 +52,14 @@ fn somaxconn(g: &Given<'_>) -> Item {
     let need = backlog_need(g);
     let item = item.needs(format!(">= {}", grouped(need)), backlog_formula(g));
     let Some(actual) = g.host.number(SOMAXCONN) else { return g.invisible(item, SOMAXCONN) };
-    item.has(grouped(actual))
-        .fits(actual >= need)
+    let item = item.has(grouped(actual)).fits(actual >= need);
+    if actual >= need {
+        return item;
+    }
+    // The kernel lets one more in than the limit says (sk_acceptq_is_full compares with >).
+    item.noted(format!("connects stall after {} while the server does not accept", actual + 1))
+        .noted("takes effect at the server's next listen()")
         .noted(g.reach(SOMAXCONN).note)
-        .noted(if actual < need { "takes effect at the server's next listen()" } else { "" })
         .fixed_by(g.set(SOMAXCONN))
 }
 
