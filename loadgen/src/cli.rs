@@ -63,8 +63,9 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = Protocol::Mcp)]
     pub protocol: Protocol,
 
-    /// MCP revision, or find it out for each target
-    #[arg(long, default_value = "auto", value_name = "auto|DATE")]
+    /// MCP revision; `auto` finds out for each target, the newest first; `sessions` takes the
+    /// newest with sessions that the target agrees to (2025-11-25 or older)
+    #[arg(long, default_value = "auto", value_name = "auto|sessions|DATE")]
     pub mcp_revision: String,
 
     /// Tool to call [default: echo, and tools/list where a target has no such tool]

@@ -14,6 +14,27 @@ use crate::ops::Op;
 use crate::plan::target::{Scheme, TargetUrl};
 use crate::plan::{Target, Work};
 
+/// Which revision the user wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever the target speaks, the newest era first.
+    Any,
+    /// The newest with sessions that the target agrees to.
+    Sessions,
+    /// This one and no other.
+    Exactly(Revision),
+}
+
+impl Wanted {
+    fn allows(self, era: Era) -> bool {
+        match self {
+            Wanted::Any => true,
+            Wanted::Sessions => era == Era::Sessions,
+            Wanted::Exactly(revision) => revision.era() == era,
+        }
+    }
+}
+
 /// Why a target cannot be loaded: one line with the cause and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{url}: {cause}")]
@@ -28,14 +49,14 @@ const TLS_RECORDS: [[u8; 2]; 2] = [[0x15, 0x03], [0x16, 0x03]];
 
 /// Finds out what a target speaks.
 ///
-/// `revision` is what the user asked for; `None` finds out. The load falls back to `tools/list`
+/// The load falls back to `tools/list`
 /// where the user named no tool and the target has no `echo`.
 ///
 /// # Errors
 /// [`Unusable`].
 pub fn discover(
     url: &TargetUrl,
-    revision: Option<Revision>,
+    wanted: Wanted,
     work: &mut Work,
     tool_named: bool,
     timeout: Duration,
@@ -49,10 +70,10 @@ pub fn discover(
     let dialect = match (url.scheme, work.protocol) {
         (Scheme::Http, Protocol::Http) => Dialect::Http,
         (Scheme::Http, Protocol::Mcp) => {
-            Dialect::Mcp(probe.revision(Dialect::Mcp, revision, work).map_err(fail)?)
+            Dialect::Mcp(probe.revision(Dialect::Mcp, wanted, work).map_err(fail)?)
         }
         (Scheme::Tcp, _) => {
-            Dialect::Lines(probe.revision(Dialect::Lines, revision, work).map_err(fail)?)
+            Dialect::Lines(probe.revision(Dialect::Lines, wanted, work).map_err(fail)?)
         }
     };
     probe.try_load(address, dialect, work, tool_named).map_err(fail)?;
@@ -95,31 +116,34 @@ impl Probe<'_> {
     fn revision(
         &mut self,
         dialect: fn(Revision) -> Dialect,
-        wanted: Option<Revision>,
+        wanted: Wanted,
         work: &Work,
     ) -> Result<Revision, String> {
         let modern = Revision::V2026_07_28;
-        if wanted.is_none_or(|w| w.era() == Era::Stateless) {
+        if wanted.allows(Era::Stateless) {
             let answer = self.ask(dialect(modern), work, Op::Discover, &mut Vec::new());
             match answer {
                 Ok(a) if a.reply.is_ok() => return Ok(modern),
-                Ok(a) if wanted.is_some() || code::is_modern(a.rpc_code) => {
+                Ok(a) if wanted != Wanted::Any || code::is_modern(a.rpc_code) => {
                     return Err(format!("does not speak MCP {modern}: {}", explain(&a)));
                 }
-                Err(cause) if wanted.is_some() || self.url.scheme == Scheme::Http => {
+                Err(cause) if wanted != Wanted::Any || self.url.scheme == Scheme::Http => {
                     return Err(cause);
                 }
                 Ok(_) | Err(_) => self.reconnect()?,
             }
         }
-        let offered = wanted.unwrap_or(Revision::V2025_11_25);
+        let offered = match wanted {
+            Wanted::Exactly(revision) => revision,
+            Wanted::Any | Wanted::Sessions => Revision::V2025_11_25,
+        };
         let mut session = Vec::new();
         let answer = self.ask(dialect(offered), work, Op::Initialize, &mut session)?;
         if !answer.reply.is_ok() {
             return Err(format!("is no MCP endpoint: {}", explain(&answer)));
         }
         let agreed = answer.revision.ok_or("initialize was answered without a known revision")?;
-        if wanted.is_some_and(|w| w != agreed) {
+        if matches!(wanted, Wanted::Exactly(revision) if revision != agreed) {
             return Err(format!(
                 "speaks MCP {agreed}, not {offered}: use --mcp-revision {agreed} or auto"
             ));

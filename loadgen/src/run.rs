@@ -355,7 +355,7 @@ impl Coordinator<'_> {
                 Some(index) => index,
                 None => {
                     let mut work = self.plan.work.clone();
-                    let target = ask(self.cli, &url, self.setup.revision, &mut work)
+                    let target = ask(self.cli, &url, self.setup.wanted, &mut work)
                         .map_err(|e| e.to_string())?;
                     order.known.push(target);
                     let index = order.known.len() - 1;

@@ -7,7 +7,7 @@ use wire::mcp::Revision;
 
 use crate::cli::{Cli, Protocol};
 use crate::dialect::{Load, Requests};
-use crate::discover::{Unusable, discover};
+use crate::discover::{Unusable, Wanted, discover};
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
 use crate::plan::{Plan, PlanError, Target, Work, sources};
@@ -19,7 +19,7 @@ pub struct Setup {
     /// The host that it was made for.
     pub host: Host,
     /// The revision that the user asked for.
-    pub revision: Option<Revision>,
+    pub wanted: Wanted,
 }
 
 /// Why a run does not begin: one line with the cause and what to do.
@@ -87,11 +87,11 @@ impl Setup {
                 .map_err(|e| SetupError::Option(format!("--sources: {e}")))?;
         }
         try_outputs(cli)?;
-        let revision = revision(&cli.mcp_revision)?;
+        let wanted = wanted(&cli.mcp_revision)?;
         let mut work = work(cli)?;
         let mut targets = Vec::new();
         for url in &urls {
-            targets.push(ask(cli, url, revision, &mut work)?);
+            targets.push(ask(cli, url, wanted, &mut work)?);
         }
         let mut longest = 0;
         for target in &targets {
@@ -100,7 +100,7 @@ impl Setup {
         }
         let mut plan = Plan::resolve(cli, &host, targets, work, longest)?;
         plan.command = command_line();
-        Ok(Self { plan, host, revision })
+        Ok(Self { plan, host, wanted })
     }
 }
 
@@ -111,22 +111,24 @@ impl Setup {
 pub fn ask(
     cli: &Cli,
     url: &TargetUrl,
-    revision: Option<Revision>,
+    wanted: Wanted,
     work: &mut Work,
 ) -> Result<Target, Unusable> {
-    discover(url, revision, work, cli.call.is_some(), cli.timeout)
+    discover(url, wanted, work, cli.call.is_some(), cli.timeout)
 }
 
-fn revision(text: &str) -> Result<Option<Revision>, SetupError> {
-    if text == "auto" {
-        return Ok(None);
+fn wanted(text: &str) -> Result<Wanted, SetupError> {
+    match text {
+        "auto" => return Ok(Wanted::Any),
+        "sessions" => return Ok(Wanted::Sessions),
+        _ => {}
     }
     match text.parse() {
         Ok(Revision::V2024_11_05) => Err(SetupError::Option(
             "--mcp-revision 2024-11-05 (HTTP+SSE) is not spoken by this version".into(),
         )),
-        Ok(revision) => Ok(Some(revision)),
-        Err(e) => Err(SetupError::Option(format!("--mcp-revision: {e}, or auto"))),
+        Ok(revision) => Ok(Wanted::Exactly(revision)),
+        Err(e) => Err(SetupError::Option(format!("--mcp-revision: {e}, auto, sessions"))),
     }
 }
 
