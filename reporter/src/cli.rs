@@ -104,8 +104,8 @@ pub struct RunArgs {
     #[arg(long, default_value = "1s", value_parser = duration_ns, value_name = "TIME")]
     pub restart_delay: u64,
 
-    /// MCP revision, or find it out from each server
-    #[arg(long, default_value = "auto", value_name = "auto|DATE")]
+    /// MCP revision: the newest with sessions, the newest at all, or one
+    #[arg(long, default_value = "sessions", value_name = "sessions|auto|DATE")]
     pub mcp_revision: String,
 
     /// What is spoken
