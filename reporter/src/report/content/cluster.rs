@@ -1,0 +1,254 @@
+//! The replicas and the generator: shares, processes, failover, scaling.
+
+use super::{Context, section};
+use crate::analysis::replicas::certain_growth;
+use crate::report::document::{Block, Cell, Mood, Section, Table};
+use crate::report::units;
+use crate::results::{FailoverResult, ReplicaResult};
+
+pub(super) fn targets(context: &Context<'_>) -> Option<Section> {
+    let top = context.top()?;
+    if top.targets.is_empty() {
+        return None;
+    }
+    let mut blocks: Vec<Block> = context.chart("targets").into_iter().collect();
+    let mut table = Table::new(&[
+        "<Target",
+        "Sent",
+        "Answered",
+        "Failed",
+        "Sessions, most",
+        "Connects",
+        "Losses",
+        "service p50",
+        "service p99",
+        "response p99",
+    ]);
+    table.sortable = true;
+    for target in &top.targets {
+        let count = |n: u64| Cell::figure(units::count(n), n as f64);
+        let time = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
+        let service = target.service_ns.as_ref();
+        table.row(vec![
+            Cell::text(&target.url),
+            count(target.sent),
+            count(target.ok),
+            count(target.failed),
+            count(target.sessions_peak),
+            count(target.connects),
+            count(target.losses),
+            time(service.map(|service| service.p50)),
+            time(service.map(|service| service.p99)),
+            time(target.response_ns.as_ref().map(|response| response.p99)),
+        ]);
+    }
+    blocks.push(Block::Table(table));
+    section("targets", &format!("Share of each target in stage {}", top.name), false, blocks)
+}
+
+pub(super) fn processes(context: &Context<'_>) -> Option<Section> {
+    let replicas: Vec<&ReplicaResult> =
+        context.results.replicas.iter().filter(|replica| replica.rss_bytes_max.is_some()).collect();
+    if replicas.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(&[
+        "<Replica",
+        "CPU, cores",
+        "RSS, most",
+        "at start",
+        "at end",
+        "Trend per hour",
+        "95 % interval",
+        "<Growth",
+        "Sessions, most",
+        "Started",
+    ]);
+    table.sortable = true;
+    for replica in &replicas {
+        table.row(replica_row(replica));
+    }
+    let mut blocks = vec![Block::Table(table)];
+    if let Some(window) = &context.analysis.memory_window {
+        blocks.push(Block::Text(format!(
+            "Memory is judged in the hold phase of stage {} ({}), where the number of sessions is \
+             constant. The trend is the Theil-Sen slope of at most 60 medians of the window, its \
+             interval from Kendall's distribution; it is called growth only if the interval's \
+             lower bound is above zero and above 256 KiB over the window. CPU is the median in the \
+             hold phase of the judged stage.",
+            window.stage,
+            units::duration(window.span.length_ns())
+        )));
+    }
+    blocks.extend(context.chart("memory"));
+    blocks.extend(context.chart("cpu"));
+    section("processes", "Memory and CPU of the replicas", true, blocks)
+}
+
+fn replica_row(replica: &ReplicaResult) -> Vec<Cell> {
+    let bytes = |n: Option<u64>| Cell::maybe(n.map(|n| n as f64), units::bytes);
+    let (trend, interval, growth) = match &replica.rss_slope {
+        Some(slope) => (
+            Cell::figure(format!("{:+.1} %", slope.percent_per_h), slope.percent_per_h),
+            Cell::figure(
+                format!("{:+.1} … {:+.1} %", slope.percent_per_h_low, slope.percent_per_h_high),
+                slope.percent_per_h_low,
+            ),
+            match certain_growth(slope) {
+                sure if sure > 0.0 => Cell::text("certain").mood(Mood::Bad),
+                _ => Cell::text("none certain").mood(Mood::Good),
+            },
+        ),
+        None => {
+            let because = replica.rss_because.as_deref().unwrap_or("no samples");
+            (
+                Cell::text("—"),
+                Cell::text("—"),
+                Cell::text(format!("cannot tell: {because}")).mood(Mood::Doubt),
+            )
+        }
+    };
+    vec![
+        Cell::text(&replica.address),
+        Cell::maybe(replica.cpu_cores, |cores| format!("{cores:.2}")),
+        bytes(replica.rss_bytes_max),
+        bytes(replica.rss_bytes_start),
+        bytes(replica.rss_bytes_end),
+        trend,
+        interval,
+        growth,
+        Cell::figure(units::count(replica.sessions_peak), replica.sessions_peak as f64),
+        Cell::figure(format!("{}×", replica.incarnations), f64::from(replica.incarnations)),
+    ]
+}
+
+pub(super) fn failover(context: &Context<'_>) -> Option<Section> {
+    let kills = &context.results.failovers;
+    if kills.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(&["<Since the kill"]);
+    for kill in kills {
+        table.heads.push(crate::report::document::Head {
+            text: format!("{} in {}", kill.replica, kill.stage),
+            left: false,
+        });
+    }
+    type Part = (&'static str, fn(&FailoverResult) -> Cell);
+    let parts: [Part; 10] = [
+        ("first error (failed request or lost connection)", |k| or_word(k.first_error_ns, "none")),
+        ("last failed request", |k| or_word(k.last_error_ns, "none")),
+        ("requests failed or dropped", |k| count(k.lost_requests)),
+        ("sessions lost", |k| count(k.sessions_lost)),
+        ("sessions established again", |k| count(k.sessions_reestablished)),
+        ("last lost session alive again", |k| match k.sessions_lost {
+            0 => Cell::text("none was lost"),
+            _ => or_word(k.sessions_recovered_ns, "never"),
+        }),
+        ("replica started again", |k| or_word(k.replica_started_ns, "never")),
+        ("replica healthy again", |k| or_word(k.replica_healthy_ns, "never")),
+        ("recovery: the later of sessions and replica", |k| or_word(k.recovery_ns, "never")),
+        ("recovery without the restart delay", |k| match (k.recovery_ns, k.replica_started_ns) {
+            (Some(all), Some(started)) => Cell::text(units::duration(all.saturating_sub(started))),
+            _ => Cell::text("—"),
+        }),
+    ];
+    for (name, part) in parts {
+        let mut row = vec![Cell::text(name)];
+        row.extend(kills.iter().map(part));
+        table.row(row);
+    }
+    let mut blocks = vec![Block::Table(table)];
+    let delay = context.analysis.run.restart_delay_ns;
+    if delay > 0 {
+        blocks.push(Block::Text(format!(
+            "The supervisor starts a dead replica again after {}. Requests count as lost if they \
+             were due between the kill and the recovery, or on their way to the killed replica, \
+             and failed or were never sent.",
+            units::duration(delay)
+        )));
+    }
+    blocks.extend(context.chart("failover"));
+    section("failover", "Failover", true, blocks)
+}
+
+fn count(n: u64) -> Cell {
+    Cell::figure(units::count(n), n as f64)
+}
+
+fn or_word(ns: Option<u64>, word: &str) -> Cell {
+    match ns {
+        Some(ns) => Cell::figure(units::duration(ns), ns as f64),
+        None if word == "never" => Cell::text(word).mood(Mood::Bad),
+        None => Cell::text(word),
+    }
+}
+
+pub(super) fn scaling(context: &Context<'_>) -> Option<Section> {
+    if context.results.scaling.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(&[
+        "<Stage",
+        "<Replicas",
+        "Replicas converged",
+        "Sessions converged",
+        "Requests failed or dropped",
+    ]);
+    for change in &context.results.scaling {
+        table.row(vec![
+            Cell::text(&change.stage),
+            Cell::text(format!("{} → {}", change.from, change.to)),
+            or_word(change.converged_ns, "never"),
+            or_word(change.sessions_converged_ns, "not seen"),
+            count(change.failed_requests),
+        ]);
+    }
+    let mut blocks = vec![Block::Table(table)];
+    blocks.extend(context.chart("scaling"));
+    section("scaling", "Scaling", true, blocks)
+}
+
+pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
+    let top = context.top()?;
+    let generator = &top.generator;
+    if generator.per_worker.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(&[
+        "Worker",
+        "CPU",
+        "Asleep",
+        "Sent",
+        "Longest turn",
+        "Reap lag, most",
+        "No buffer",
+        "Send waits",
+        "Log records lost",
+    ]);
+    for worker in &generator.per_worker {
+        let share =
+            |share: Option<f64>| Cell::maybe(share, |share| format!("{:.0} %", share * 100.0));
+        let time = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
+        table.row(vec![
+            Cell::figure(worker.worker.to_string(), worker.worker as f64),
+            share(worker.cpu_share),
+            share(worker.wait_share),
+            count(worker.sent),
+            time(worker.turn_ns_max),
+            time(worker.reap_lag_ns_max),
+            count(worker.enobufs),
+            count(worker.send_buffer_waits),
+            count(worker.log_lost_records),
+        ]);
+    }
+    let mut blocks = vec![Block::Table(table)];
+    if let Some(rss) = context.results.generator.rss_bytes_max {
+        blocks.push(Block::Text(format!(
+            "The generator's process had {} resident at most in any stage.",
+            units::bytes(rss as f64)
+        )));
+    }
+    blocks.extend(context.chart("generator"));
+    section("generator", &format!("The generator's own load in stage {}", top.name), false, blocks)
+}

@@ -1,0 +1,241 @@
+//! The measurements of the stages: rates, latencies, errors, connections.
+
+use super::{Context, section};
+use crate::report::document::{Block, Cell, Mood, Section, Table};
+use crate::report::units;
+use crate::results::{Percentiles, StageResult};
+use crate::verdict::next::meaning;
+
+pub(super) fn stages(context: &Context<'_>) -> Option<Section> {
+    let mut table = Table::new(&[
+        "<Stage",
+        "Hold",
+        "Offered",
+        "Achieved",
+        "Due",
+        "Answered",
+        "Failed",
+        "Dropped",
+        "Success",
+        "p50",
+        "p99",
+        "Sessions alive",
+    ]);
+    for stage in &context.results.stages {
+        table.row(stage_row(stage));
+    }
+    let mut blocks = vec![Block::Table(table)];
+    let closed: Vec<&str> = context
+        .results
+        .stages
+        .iter()
+        .filter(|stage| stage.model.as_deref() == Some("closed"))
+        .map(|stage| stage.name.as_str())
+        .collect();
+    if !closed.is_empty() {
+        blocks.push(Block::Text(format!(
+            "Closed loop in {}: a request waits for the one before, so a slow server is asked less \
+             and the latency of those who would have waited is not in the figures.",
+            closed.join(", ")
+        )));
+    }
+    section("stages", "Stages: offered and achieved", true, blocks)
+}
+
+fn stage_row(stage: &StageResult) -> Vec<Cell> {
+    let requests = &stage.requests;
+    let count = |n: u64| Cell::figure(units::count(n), n as f64);
+    let rate = |rate: Option<f64>| Cell::maybe(rate, |rate| format!("{}/s", units::rate(rate)));
+    let time = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
+    let bad = |cell: Cell, is: bool| if is { cell.mood(Mood::Doubt) } else { cell };
+    let ran = stage.hold_ns.is_some();
+    let or_dash = |cell: Cell| if ran { cell } else { Cell::text("—") };
+    vec![
+        Cell::text(&stage.name),
+        time(stage.hold_ns),
+        rate(stage.offered_per_s),
+        rate(stage.throughput_per_s),
+        or_dash(count(requests.offered)),
+        or_dash(count(requests.ok)),
+        or_dash(bad(count(requests.failed), requests.failed > 0)),
+        or_dash(bad(count(requests.dropped), requests.dropped > 0)),
+        Cell::maybe(requests.success_share, units::share),
+        time(stage.response_ns.as_ref().map(|response| response.p50)),
+        time(stage.response_ns.as_ref().map(|response| response.p99)),
+        match stage.connections.session_alive_peak {
+            Some(peak) => Cell::figure(
+                format!("{} of {}", units::count(peak), units::count(stage.connections.planned)),
+                peak as f64,
+            ),
+            None => Cell::text("—"),
+        },
+    ]
+}
+
+pub(super) fn latency(context: &Context<'_>) -> Option<Section> {
+    let mut table = Table::new(&[
+        "<Stage", "<Latency", "Samples", "min", "mean", "p50", "p90", "p95", "p99", "p99.9",
+        "p99.99", "max",
+    ]);
+    for stage in &context.results.stages {
+        for (name, of) in [
+            ("response", &stage.response_ns),
+            ("service", &stage.service_ns),
+            ("slip", &stage.slip_ns),
+            ("failures", &stage.failure_ns),
+        ] {
+            if let Some(of) = of {
+                table.row(percentile_row(&stage.name, name, of));
+            }
+        }
+    }
+    if table.rows.is_empty() {
+        return None;
+    }
+    let mut blocks = vec![Block::Table(table)];
+    blocks.push(Block::Text(
+        "Response = done - intended: what a user would have waited. Service = done - sent: what \
+         the target took. Slip = sent - intended: what the generator added; it counts every \
+         request that was sent. Failures: time until the failure was known. Count, min, mean and \
+         max are exact, percentiles to 0.1 %; one that fewer than ten samples lie beyond is not \
+         stated (p99.9 below 10,000 samples, p99.99 below 100,000)."
+            .to_owned(),
+    ));
+    blocks.extend(context.chart("spectrum"));
+    section("latency", "Latency", true, blocks)
+}
+
+fn percentile_row(stage: &str, name: &str, of: &Percentiles) -> Vec<Cell> {
+    let time = |ns: u64| Cell::figure(units::duration(ns), ns as f64);
+    let tail = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
+    vec![
+        Cell::text(stage),
+        Cell::text(name),
+        Cell::figure(units::count(of.count), of.count as f64),
+        time(of.min),
+        Cell::figure(units::duration_f64(of.mean), of.mean),
+        time(of.p50),
+        time(of.p90),
+        time(of.p95),
+        time(of.p99),
+        tail(of.p999),
+        tail(of.p9999),
+        time(of.max),
+    ]
+}
+
+pub(super) fn over_time(context: &Context<'_>) -> Option<Section> {
+    let mut blocks: Vec<Block> = context.chart("timeline").into_iter().collect();
+    blocks.extend(context.chart("heatmap"));
+    section("time", "Over time", true, blocks)
+}
+
+pub(super) fn errors(context: &Context<'_>) -> Option<Section> {
+    let mut table =
+        Table::new(&["<Stage", "<Reason", "Requests", "Share of due", "<Where to look"]);
+    for stage in &context.results.stages {
+        for (reason, count) in &stage.errors {
+            let share = *count as f64 / stage.requests.offered.max(1) as f64;
+            table.row(vec![
+                Cell::text(&stage.name),
+                Cell::text(format!("`{reason}`")),
+                Cell::figure(units::count(*count), *count as f64),
+                Cell::figure(units::share(share), share),
+                Cell::text(meaning(reason)),
+            ]);
+        }
+    }
+    if table.rows.is_empty() {
+        return None;
+    }
+    table.sortable = true;
+    let mut blocks = vec![Block::Table(table)];
+    let examples: Vec<String> = context
+        .results
+        .stages
+        .iter()
+        .flat_map(|stage| stage.examples.iter().map(|example| example_line(stage, example)))
+        .collect();
+    if !examples.is_empty() {
+        blocks.push(Block::Heading("First examples".to_owned()));
+        blocks.push(Block::List(examples));
+    }
+    section("errors", "Failed and dropped requests", true, blocks)
+}
+
+fn example_line(stage: &StageResult, example: &crate::results::ExampleResult) -> String {
+    let at = example.at_ns.saturating_sub(stage.timeline.start_ns);
+    let text = match &example.example {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let text: String = text.replace('`', "'").chars().take(600).collect();
+    format!("{}, {} into the stage: `{text}`", stage.name, units::duration(at))
+}
+
+pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
+    let mut table = Table::new(&[
+        "<Stage",
+        "Planned",
+        "TCP open",
+        "Sessions alive",
+        "lowest in hold",
+        "Streams open",
+        "Ramp",
+        "connect p99",
+        "session p99",
+        "Attempts failed",
+        "Losses",
+    ]);
+    for stage in &context.results.stages {
+        let held = &stage.connections;
+        let gauge = |n: Option<u64>| Cell::maybe(n.map(|n| n as f64), |n| units::count(n as u64));
+        let time = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
+        let failed: u64 = stage.connect_failures.values().sum();
+        let lost: u64 = stage.losses.values().sum();
+        table.row(vec![
+            Cell::text(&stage.name),
+            Cell::figure(units::count(held.planned), held.planned as f64),
+            gauge(held.tcp_open_peak),
+            gauge(held.session_alive_peak),
+            gauge(held.session_alive_min),
+            gauge(held.stream_open_peak),
+            time(held.ramp_ns),
+            time(held.connect_ns.as_ref().map(|connect| connect.p99)),
+            time(held.session_ns.as_ref().map(|session| session.p99)),
+            Cell::figure(units::count(failed), failed as f64),
+            Cell::figure(units::count(lost), lost as f64),
+        ]);
+    }
+    let mut blocks = vec![
+        Block::Table(table),
+        Block::Text(
+            "TCP open, sessions alive (the last heartbeat was answered in time) and streams open \
+             are counted each in its own way; the figures are the highest sums over all workers. \
+             Losses are lost connections and lost sessions."
+                .to_owned(),
+        ),
+    ];
+    blocks.extend(reasons(context));
+    blocks.extend(context.chart("connections"));
+    section("connections", "Connections", true, blocks)
+}
+
+/// Why connections were lost or not made.
+fn reasons(context: &Context<'_>) -> Option<Block> {
+    let mut lines = Vec::new();
+    for stage in &context.results.stages {
+        for (what, reasons) in
+            [("lost", &stage.losses), ("attempts failed", &stage.connect_failures)]
+        {
+            let parts: Vec<String> = reasons
+                .iter()
+                .map(|(reason, count)| format!("`{reason}` {}", units::count(*count)))
+                .collect();
+            if !parts.is_empty() {
+                lines.push(format!("{}, {what}: {}", stage.name, parts.join(", ")));
+            }
+        }
+    }
+    (!lines.is_empty()).then_some(Block::List(lines))
+}

@@ -1,0 +1,74 @@
+//! What the report says: from figures to sections. Every sentence is made from a figure or a
+//! record of this run; where there is none, there is no sentence.
+
+mod cluster;
+mod latency;
+mod setup;
+mod summary;
+
+use super::charts::{Chart, canvas};
+use super::document::{Block, Document, Section};
+use crate::analysis::Analysis;
+use crate::results::Results;
+
+/// The whole report.
+pub fn document(analysis: &Analysis, results: &Results, charts: &[Chart]) -> Document {
+    let context = Context { analysis, results, charts };
+    let sections = [
+        summary::thresholds(&context),
+        summary::validity(&context),
+        setup::tested(&context),
+        latency::stages(&context),
+        latency::latency(&context),
+        latency::over_time(&context),
+        latency::errors(&context),
+        latency::connections(&context),
+        cluster::targets(&context),
+        cluster::processes(&context),
+        cluster::failover(&context),
+        cluster::scaling(&context),
+        cluster::generator(&context),
+        setup::host(&context),
+        setup::logs(&context),
+        setup::again(&context),
+    ];
+    Document {
+        verdict: results.verdict.name(),
+        valid: results.valid,
+        title: setup::title(results),
+        subtitle: setup::subtitle(results),
+        notices: summary::notices(&context),
+        headline: summary::headline(&context),
+        sections: sections.into_iter().flatten().collect(),
+    }
+}
+
+/// What the sections are made from.
+struct Context<'a> {
+    analysis: &'a Analysis,
+    results: &'a Results,
+    charts: &'a [Chart],
+}
+
+impl Context<'_> {
+    /// The chart of this name, if it was drawn.
+    fn chart(&self, name: &str) -> Option<Block> {
+        let chart = self.charts.iter().find(|chart| chart.name == name)?;
+        Some(Block::Chart {
+            name: chart.name.clone(),
+            caption: chart.caption.clone(),
+            svg: canvas::bare(&chart.svg),
+        })
+    }
+
+    /// The stage that is judged.
+    fn top(&self) -> Option<&crate::results::StageResult> {
+        crate::verdict::judge::top_stage(self.results)
+    }
+}
+
+/// A section, if it has anything to say.
+fn section(id: &'static str, title: &str, open: bool, blocks: Vec<Block>) -> Option<Section> {
+    let title = title.to_owned();
+    (!blocks.is_empty()).then_some(Section { id, title, open, blocks })
+}

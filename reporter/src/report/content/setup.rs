@@ -1,0 +1,203 @@
+//! What was tested and on what, the logs, and how to make the run again.
+
+use serde_json::Value;
+
+use super::{Context, section};
+use crate::report::document::{Block, Cell, Mood, Section, Table};
+use crate::report::units;
+use crate::results::Results;
+
+pub(super) fn title(results: &Results) -> String {
+    let most = results.stages.iter().map(|stage| stage.connections.planned).max().unwrap_or(0);
+    let server = if results.server.version.is_empty() {
+        &results.server.program
+    } else {
+        &results.server.version
+    };
+    format!(
+        "{server}: {} connections on {} replicas",
+        units::count(most),
+        results.server.replicas_planned
+    )
+}
+
+pub(super) fn subtitle(results: &Results) -> String {
+    let nanoseconds = i128::from(results.started_real_ns);
+    let started = jiff::Timestamp::from_nanosecond(nanoseconds)
+        .map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+    format!(
+        "Started {started} · ran {} · backend {} · profile {}",
+        units::duration(results.duration_ns),
+        results.backend,
+        results.profile
+    )
+}
+
+pub(super) fn tested(context: &Context<'_>) -> Option<Section> {
+    let results = context.results;
+    let mut facts = Table::new(&["<What", "<Value"]);
+    let mut fact = |name: &str, value: String| {
+        if !value.is_empty() {
+            facts.row(vec![Cell::text(name), Cell::text(value)]);
+        }
+    };
+    fact("server", format!("`{}`", results.server.program));
+    fact("its version", results.server.version.clone());
+    fact("replicas", results.server.replicas_planned.to_string());
+    let plan = context.analysis.stages.iter().find_map(|stage| Some(&stage.merged.as_ref()?.plan));
+    if let Some(plan) = plan {
+        fact("protocol", plan.protocol.clone());
+        let load: Vec<&str> =
+            plan.ops.iter().filter(|(_, load)| *load).map(|(name, _)| name.as_str()).collect();
+        fact("requests", load.join(", "));
+        fact("seed", plan.seed.map_or(String::new(), |seed| seed.to_string()));
+    }
+    if context.analysis.run.heartbeat_ns > 0 {
+        fact("heartbeat", units::duration(context.analysis.run.heartbeat_ns));
+    }
+    if let Value::Object(versions) = &results.versions {
+        for (name, version) in versions {
+            fact(name, text_of(version));
+        }
+    }
+    let mut plan =
+        Table::new(&["<Stage", "<Kind", "Connections", "Requests/s", "<Load model", "<Ran"]);
+    for stage in &results.stages {
+        let ran = match &stage.skipped {
+            Some(reason) => Cell::text(format!("no: {reason}")).mood(Mood::Doubt),
+            None => Cell::text("as planned"),
+        };
+        plan.row(vec![
+            Cell::text(&stage.name),
+            Cell::text(&stage.kind),
+            Cell::text(units::count(stage.connections.planned)),
+            Cell::text(units::rate(stage.rate_planned_per_s)),
+            Cell::text(stage.model.as_deref().unwrap_or("—")),
+            ran,
+        ]);
+    }
+    let blocks = vec![Block::Table(facts), Block::Table(plan)];
+    section("tested", "What was tested", false, blocks)
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn host(context: &Context<'_>) -> Option<Section> {
+    let host = &context.analysis.run.host;
+    let mut table = Table::new(&["<What", "<Value"]);
+    let mut fact = |name: &str, value: String| {
+        table.row(vec![Cell::text(name), Cell::text(value)]);
+    };
+    fact("host", host.name.clone());
+    fact("kernel", format!("{} {}", host.kernel, host.arch));
+    fact("CPU", format!("{} × {}", host.cores, host.cpu_model));
+    fact(
+        "memory",
+        format!(
+            "{}, {} available at the start",
+            units::bytes(host.mem_bytes as f64),
+            units::bytes(host.mem_available_bytes as f64)
+        ),
+    );
+    fact("clock source", host.clocksource.clone());
+    fact("load average at the start", format!("{:.2}", host.load_1min));
+    fact(
+        "open files limit",
+        format!("{} / {}", units::count(host.nofile_soft), units::count(host.nofile_hard)),
+    );
+    let mut blocks = vec![Block::Table(table)];
+    if context.results.backend == "local" {
+        blocks.push(Block::Text(format!(
+            "Generator and replicas shared this host and its {} cores.",
+            host.cores
+        )));
+    }
+    blocks.extend(tuning(context.analysis.preflight.as_ref()));
+    section("host", "The host", false, blocks)
+}
+
+/// What preflight found: items that do not fit, and values that differ from the profile.
+fn tuning(preflight: Option<&Value>) -> Vec<Block> {
+    let Some(preflight) = preflight else { return Vec::new() };
+    let mut blocks = Vec::new();
+    let rows = |key: &str| preflight[key].as_array().cloned().unwrap_or_default();
+    let cell = |value: &Value| match value {
+        Value::Null => Cell::text("—"),
+        value => Cell::text(text_of(value)),
+    };
+    let items = rows("items");
+    if !items.is_empty() {
+        let mut table = Table::new(&["<Preflight", "<Needed", "<Actual", "<Status"]);
+        for item in &items {
+            let status = text_of(item.get("status").unwrap_or(&Value::Null));
+            let mood = if status == "ok" { Mood::Plain } else { Mood::Doubt };
+            let name = item.get("title").or_else(|| item.get("id")).unwrap_or(&Value::Null);
+            table.row(vec![
+                cell(name),
+                cell(&item["needed"]),
+                cell(&item["actual"]),
+                Cell::text(status).mood(mood),
+            ]);
+        }
+        blocks.push(Block::Heading("Preflight".to_owned()));
+        blocks.push(Block::Table(table));
+    }
+    let tuned = rows("tuning");
+    if !tuned.is_empty() {
+        let mut table = Table::new(&["<Setting", "<Wanted", "<Actual"]);
+        for item in &tuned {
+            let actual = cell(&item["actual"]);
+            let differs = item["differs"].as_bool().unwrap_or(false);
+            let actual = if differs { actual.mood(Mood::Doubt) } else { actual };
+            table.row(vec![cell(&item["key"]), cell(&item["wanted"]), actual]);
+        }
+        blocks.push(Block::Heading("Tuning".to_owned()));
+        blocks.push(Block::Table(table));
+    }
+    blocks
+}
+
+pub(super) fn logs(context: &Context<'_>) -> Option<Section> {
+    let mut table = Table::new(&[
+        "<Log",
+        "<Host",
+        "Requests",
+        "Events",
+        "Clock offset",
+        "Missing blocks",
+        "<State",
+    ]);
+    for log in &context.results.logs {
+        let state = match (&log.error, log.ended, log.missing_blocks + log.torn_tail_bytes) {
+            (Some(error), _, _) => Cell::text(error).mood(Mood::Bad),
+            (None, true, 0) => Cell::text("whole"),
+            (None, false, _) => Cell::text("no End block").mood(Mood::Bad),
+            (None, true, _) => Cell::text("damaged").mood(Mood::Bad),
+        };
+        let offset = log.clock_offset_ns;
+        table.row(vec![
+            Cell::text(&log.path),
+            Cell::text(&log.host),
+            Cell::figure(units::count(log.requests), log.requests as f64),
+            Cell::figure(units::count(log.events), log.events as f64),
+            Cell::text(match offset {
+                0 => "same clock".to_owned(),
+                offset => units::duration(offset.unsigned_abs()),
+            }),
+            Cell::figure(units::count(log.missing_blocks), log.missing_blocks as f64),
+            state,
+        ]);
+    }
+    let blocks = if table.rows.is_empty() { Vec::new() } else { vec![Block::Table(table)] };
+    section("logs", "Logs", false, blocks)
+}
+
+pub(super) fn again(context: &Context<'_>) -> Option<Section> {
+    let blocks = vec![Block::Code(context.results.command.clone())];
+    section("again", "The command that makes this run again", true, blocks)
+}

@@ -1,0 +1,111 @@
+//! results.txt: the classic block for a terminal or a pull request, one for each stage.
+
+use std::fmt::Write;
+
+use super::units;
+use crate::results::{Results, StageResult};
+
+/// The text.
+pub fn render(results: &Results) -> String {
+    let mut out = String::new();
+    let validity = if results.valid { "run valid" } else { "RUN NOT VALID" };
+    let interrupted = if results.interrupted { ", INTERRUPTED" } else { "" };
+    let _ = writeln!(out, "{} ({validity}{interrupted})", results.verdict.name());
+    for reason in &results.invalid_because {
+        let _ = writeln!(out, "  not valid: {reason}");
+    }
+    for threshold in &results.thresholds {
+        let word = match threshold.pass {
+            Some(true) => "pass",
+            Some(false) => "FAIL",
+            None => "----",
+        };
+        let value = match threshold.value {
+            Some(value) => units::in_unit(value, &threshold.unit),
+            None => threshold.because.clone().unwrap_or_default(),
+        };
+        let _ = writeln!(out, "  {word}  {:<12} {:<14} {value}", threshold.name, threshold.limit);
+    }
+    for stage in &results.stages {
+        write_stage(&mut out, stage);
+    }
+    write_changes(&mut out, results);
+    out
+}
+
+fn write_stage(out: &mut String, stage: &StageResult) {
+    let _ = writeln!(out, "\n{} ({})", stage.name, stage.kind);
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "  {name:<14} {value}");
+    };
+    if let Some(reason) = &stage.skipped {
+        line("Skipped", reason.clone());
+    }
+    let Some(hold) = stage.hold_ns else { return };
+    let held = &stage.connections;
+    let alive = held.session_alive_peak.map_or("?".to_owned(), units::count);
+    let requests = &stage.requests;
+    line("Duration", units::duration(hold));
+    line("Connections", format!("{alive} alive of {} planned", units::count(held.planned)));
+    line(
+        "Requests",
+        format!(
+            "{} due, {} answered, {} failed, {} dropped",
+            units::count(requests.offered),
+            units::count(requests.ok),
+            units::count(requests.failed),
+            units::count(requests.dropped)
+        ),
+    );
+    line("Success", requests.success_share.map_or("-".to_owned(), units::share));
+    if let Some(response) = &stage.response_ns {
+        line(
+            "Response",
+            format!(
+                "min {}  p50 {}  p95 {}  p99 {}  avg {}  max {}",
+                units::duration(response.min),
+                units::duration(response.p50),
+                units::duration(response.p95),
+                units::duration(response.p99),
+                units::duration_f64(response.mean),
+                units::duration(response.max)
+            ),
+        );
+    }
+    let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), units::rate);
+    line(
+        "Requests/s",
+        format!("{} of {} offered", rate(stage.throughput_per_s), rate(stage.offered_per_s)),
+    );
+    for (reason, count) in &stage.errors {
+        line("Error", format!("{reason} {}", units::count(*count)));
+    }
+    for reason in &stage.suspect_because {
+        line("Suspect", reason.clone());
+    }
+}
+
+fn write_changes(out: &mut String, results: &Results) {
+    let time = |ns: Option<u64>| ns.map_or("never".to_owned(), units::duration);
+    for kill in &results.failovers {
+        let _ = writeln!(
+            out,
+            "\nFailover of {}: recovered {}, {} requests lost, {} of {} sessions back",
+            kill.replica,
+            time(kill.recovery_ns),
+            units::count(kill.lost_requests),
+            units::count(kill.sessions_reestablished),
+            units::count(kill.sessions_lost)
+        );
+    }
+    for change in &results.scaling {
+        let _ = writeln!(
+            out,
+            "Scaling {} -> {}: converged {}, {} requests lost",
+            change.from,
+            change.to,
+            time(change.converged_ns),
+            units::count(change.failed_requests)
+        );
+    }
+}
