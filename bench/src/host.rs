@@ -36,6 +36,12 @@ pub fn memory_available_bytes() -> u64 {
     kib_field("/proc/meminfo", "MemAvailable:").unwrap_or(0)
 }
 
+/// Kernel objects (sockets, files, inodes, dentries) in bytes, the meminfo field Slab; 0 if it cannot
+/// be read. Other processes' memory does not move it, as it would MemAvailable.
+pub fn kernel_objects_bytes() -> u64 {
+    kib_field("/proc/meminfo", "Slab:").unwrap_or(0)
+}
+
 /// Resident memory of a process in bytes; `None` once it is gone.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     kib_field(&format!("/proc/{pid}/status"), "VmRSS:")

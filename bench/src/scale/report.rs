@@ -13,8 +13,8 @@ pub struct Memory {
     pub target_bytes: u64,
     /// Resident memory of loadgen.
     pub generator_bytes: u64,
-    /// The host's MemAvailable.
-    pub available_bytes: u64,
+    /// Kernel objects of the host.
+    pub kernel_bytes: u64,
 }
 
 /// The figures of one run.
@@ -68,14 +68,14 @@ impl Found {
             .collect()
     }
 
-    /// Bytes a connection: target, generator, and whatever else the host had to give (kernel).
+    /// Bytes a connection: what the target grew by, all that the generator has (its tables stand
+    /// before the first connection does), and what the kernel's objects grew by.
     pub fn bytes_per_connection(&self) -> [f64; 3] {
         let open = self.seconds.iter().map(|second| second.tcp_open).max().unwrap_or(0).max(1);
         let grown = |from: u64, to: u64| to as f64 - from as f64;
         let target = grown(self.before.target_bytes, self.held.target_bytes);
-        let generator = grown(self.before.generator_bytes, self.held.generator_bytes);
-        let host = grown(self.held.available_bytes, self.before.available_bytes);
-        [target, generator, host - target - generator].map(|bytes| bytes / open as f64)
+        let kernel = grown(self.before.kernel_bytes, self.held.kernel_bytes);
+        [target, self.held.generator_bytes as f64, kernel].map(|bytes| bytes / open as f64)
     }
 
     /// The result as text.
@@ -89,9 +89,9 @@ impl Found {
         line("sessions asked for", self.sessions.to_string());
         line("sessions alive, least in the hold", self.held_min().to_string());
         line("target processes", self.processes.to_string());
-        line("target bytes/connection", format!("{target:.0} (resident)"));
-        line("generator bytes/connection", format!("{generator:.0} (resident)"));
-        line("kernel bytes/connection", format!("{kernel:.0} (both sockets; MemAvailable)"));
+        line("target bytes/connection", format!("{target:.0} (resident, growth)"));
+        line("generator bytes/connection", format!("{generator:.0} (resident, all of it)"));
+        line("kernel bytes/connection", format!("{kernel:.0} (both ends; Slab)"));
         let mut sorted = rates.clone();
         sorted.sort_by(f64::total_cmp);
         if let (Some(least), Some(most)) = (sorted.first(), sorted.last()) {
@@ -154,12 +154,8 @@ mod tests {
                 second(4, "hold", 300, hold_alive),
                 second(5, "cooldown", 10, 10),
             ],
-            before: Memory { target_bytes: 1000, generator_bytes: 500, available_bytes: 1 << 20 },
-            held: Memory {
-                target_bytes: 31_000,
-                generator_bytes: 3500,
-                available_bytes: (1 << 20) - 333_000,
-            },
+            before: Memory { target_bytes: 1000, generator_bytes: 0, kernel_bytes: 5000 },
+            held: Memory { target_bytes: 31_000, generator_bytes: 3000, kernel_bytes: 305_000 },
             target: Value::Null,
             generator: Value::Null,
         }

@@ -16,7 +16,7 @@ use crate::{clock, host};
 /// Descriptors that a target process needs beside its connections.
 const SPARE_DESCRIPTORS: u64 = 200;
 /// Memory of one connection on both sides and in the kernel, measured on Linux 6.18 over loopback.
-const BYTES_PER_CONNECTION: u64 = 10_000;
+const BYTES_PER_CONNECTION: u64 = 12_000;
 
 /// Runs the scenario and prints what it found.
 ///
@@ -42,7 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         sessions: u64::from(options.sessions),
         processes: u64::from(processes),
         seconds: watched.seconds,
-        before: Memory { generator_bytes: watched.generator_start_bytes, ..before },
+        before,
         held: watched.held,
         target: Value::Object(target.stop()?),
         generator: watched.summary,
@@ -92,7 +92,7 @@ fn memory(targets: &[u32], generator: Option<u32>) -> Memory {
     Memory {
         target_bytes: targets.iter().filter_map(|&pid| host::resident_bytes(pid)).sum(),
         generator_bytes: generator.and_then(host::resident_bytes).unwrap_or(0),
-        available_bytes: host::memory_available_bytes(),
+        kernel_bytes: host::kernel_objects_bytes(),
     }
 }
 
@@ -100,15 +100,16 @@ fn memory(targets: &[u32], generator: Option<u32>) -> Memory {
 #[derive(Default)]
 struct Watched {
     seconds: Vec<Status>,
-    generator_start_bytes: u64,
     held: Memory,
     summary: Value,
 }
 
 /// Listens to loadgen until it is done; ends the load after the hold, or when patience does.
 fn watch(options: &Options, generator: &mut Driven, targets: &[u32]) -> Result<Watched> {
-    let mut watched = Watched::default();
     let start_ns = clock::now_ns();
+    // The rate of the first second counts from here, loadgen's own start included.
+    let nothing = Status { t_ns: start_ns, phase: "ramp".into(), ..Status::default() };
+    let mut watched = Watched { seconds: vec![nothing], ..Watched::default() };
     let mut hold_ns = None;
     let mut told = false;
     while let Some(said) = generator.listen()? {
@@ -129,9 +130,6 @@ fn watch(options: &Options, generator: &mut Driven, targets: &[u32]) -> Result<W
             status.alive,
             status.failed,
         );
-        if watched.seconds.is_empty() {
-            watched.generator_start_bytes = memory(&[], Some(generator.pid())).generator_bytes;
-        }
         let now_ns = status.t_ns;
         if status.phase == "hold" {
             let began_ns = *hold_ns.get_or_insert(now_ns);
