@@ -6,30 +6,15 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use io_uring::{IoUring, types};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{SockAddr, Type};
 
 use super::buffers::{RecvBuffers, SendBuffers};
 use super::entry::{Pointers, completion, entry};
+use super::socket::open_socket;
 use super::{
-    Completion, Handle, Op, Peer, QueueFull, RecvBuffer, Ring, RingStats, SendBuffer, Source,
+    Completion, Handle, Op, Peer, QueueFull, RecvBuffer, Ring, RingConfig, RingStats, SendBuffer,
+    Source,
 };
-
-/// Sizes of a ring; all of them limits that the plan computed.
-#[derive(Clone, Copy, Debug)]
-pub struct RingConfig {
-    /// Direct descriptors; bounded by RLIMIT_NOFILE for each ring.
-    pub slots: u32,
-    /// Entries of the submission queue; the completion queue has four times as many.
-    pub entries: u32,
-    /// Receive buffers, a power of two.
-    pub recv_buffers: u16,
-    /// Bytes of a receive buffer.
-    pub recv_buffer_bytes: u32,
-    /// Send buffers.
-    pub send_buffers: u32,
-    /// Bytes of a send buffer: the longest request.
-    pub send_buffer_bytes: u32,
-}
 
 /// An [`IoUring`] with its table and buffers. Built and used by one thread (SINGLE_ISSUER).
 pub struct KernelRing {
@@ -68,7 +53,7 @@ impl KernelRing {
 /// Adds the step, and what usually stands behind its error, to an error.
 fn step(error: io::Error, what: &str) -> io::Error {
     let hint = match error.raw_os_error() {
-        Some(nix::libc::EPERM | nix::libc::ENOSYS) => {
+        Some(nix::libc::EPERM | nix::libc::EACCES | nix::libc::ENOSYS) => {
             "io_uring is not allowed here: see kernel.io_uring_disabled, or the seccomp profile of \
              the container"
         }
@@ -91,7 +76,7 @@ impl Ring for KernelRing {
     }
 
     fn open(&mut self, slot: u32, source: Source) -> io::Result<()> {
-        let socket = open_socket(source)?;
+        let socket = open_socket(source, Type::STREAM)?;
         self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
         Ok(())
     }
@@ -186,30 +171,4 @@ impl Ring for KernelRing {
     fn stats(&self) -> RingStats {
         self.stats
     }
-}
-
-/// A TCP socket that resets on close and sends at once, bound as planned.
-///
-/// # Errors
-/// Those of `socket(2)`, `setsockopt(2)` and `bind(2)`.
-pub(super) fn open_socket(source: Source) -> io::Result<Socket> {
-    let ipv6 = source.bind.map_or(source.ipv6, |a| a.is_ipv6());
-    let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_linger(Some(Duration::ZERO))?;
-    if let Some(address) = source.bind {
-        socket.set_reuse_address(true)?;
-        if address.port() == 0 {
-            // The port is chosen at connect time, when the destination is known: ports can then
-            // be shared between destinations.
-            nix::sys::socket::setsockopt(
-                &socket,
-                nix::sys::socket::sockopt::IpBindAddressNoPort,
-                &true,
-            )?;
-        }
-        socket.bind(&address.into())?;
-    }
-    Ok(socket)
 }

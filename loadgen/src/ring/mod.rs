@@ -1,19 +1,22 @@
 //! The only place that performs network I/O, and the only one with `unsafe`.
 //!
 //! An operation is plain data ([`Op`]); `entry.rs` turns it into a kernel entry and nothing else
-//! does. [`Ring`] has two kinds of implementation: the kernel's (`kernel.rs`) and a seeded
-//! simulator with virtual time. A ring knows slots, generations and buffers; it knows neither
-//! sessions nor protocols, and it never decides anything: it reports.
+//! does. [`Ring`] has three implementations: io_uring (`kernel.rs`), epoll for hosts that do not
+//! allow it (`epoll.rs`), and a seeded simulator with virtual time. A ring knows slots, generations
+//! and buffers; it knows neither sessions nor protocols, and it never decides anything: it reports.
 
 mod buffers;
 mod entry;
+mod epoll;
 mod kernel;
 mod probe;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
 
-pub use kernel::{KernelRing, RingConfig};
+pub use epoll::EpollRing;
+pub use kernel::KernelRing;
 pub use probe::{Probe, probe};
 
 /// Names one use of one slot: a completion whose generation is not the slot's present one
@@ -141,6 +144,25 @@ pub struct RingStats {
     pub enters: u64,
 }
 
+/// Sizes of a ring; all of them limits that the plan computed.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Connections: direct descriptors, bounded by RLIMIT_NOFILE for each ring; with epoll,
+    /// descriptors of the process.
+    pub slots: u32,
+    /// Entries of the submission queue; the completion queue has four times as many. With epoll,
+    /// events taken from the kernel at once.
+    pub entries: u32,
+    /// Receive buffers, a power of two.
+    pub recv_buffers: u16,
+    /// Bytes of a receive buffer.
+    pub recv_buffer_bytes: u32,
+    /// Send buffers.
+    pub send_buffers: u32,
+    /// Bytes of a send buffer: the longest request.
+    pub send_buffer_bytes: u32,
+}
+
 /// Submission and completion of operations on a table of slots.
 pub trait Ring {
     /// Makes an address known; connections are made to it by the returned name.
@@ -152,7 +174,7 @@ pub trait Ring {
     /// The error of `socket(2)`, `bind(2)` or of the registration.
     fn open(&mut self, slot: u32, source: Source) -> io::Result<()>;
 
-    /// Queues an operation; it starts with the next [`Ring::enter`].
+    /// Queues an operation; it starts with the next [`Ring::enter`] at the latest.
     ///
     /// # Errors
     /// [`QueueFull`], with nothing queued.

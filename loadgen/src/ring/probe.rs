@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::kernel::{KernelRing, RingConfig};
-use super::{Completion, Handle, Op, OpKind, Ring, Source};
+use super::kernel::KernelRing;
+use super::{Completion, Handle, Op, OpKind, Ring, RingConfig, Source};
 use crate::plan::host::Host;
 use crate::plan::{table_max, workers_for};
 
