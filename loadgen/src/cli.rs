@@ -95,6 +95,10 @@ pub struct Cli {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
+    /// What carries the connections; auto is io_uring, and epoll where that is not allowed
+    #[arg(long, value_enum, default_value_t = EngineWish::Auto)]
+    pub engine: EngineWish,
+
     /// Local addresses to connect from (list or a.b.c.d-e) [default: the route's; on loopback as
     /// many of 127.0.0.0/8 as are needed]
     #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
@@ -137,6 +141,17 @@ pub enum Protocol {
     Http,
     /// Model Context Protocol
     Mcp,
+}
+
+/// What shall carry the connections.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineWish {
+    /// io_uring, or epoll where that is not allowed
+    Auto,
+    /// io_uring or nothing
+    Uring,
+    /// epoll: a descriptor for each connection
+    Epoll,
 }
 
 /// How sessions end after the run.

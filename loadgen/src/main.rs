@@ -10,7 +10,7 @@ use loadgen::setup::{Setup, SetupError};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.probe {
-        let probe = loadgen::ring::probe(cli.connections);
+        let probe = loadgen::ring::probe(cli.connections, cli.engine);
         println!("{}", probe.to_json());
         return ExitCode::from(if probe.usable() { 0 } else { 4 });
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, Sender};
 use latlog::{End as LogEnd, FileHeader};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -15,8 +15,9 @@ use crate::clock::{Clock, Monotonic, anchor, process_cpu_ns};
 use crate::control::{Command, read_commands};
 use crate::orders::{Orders, Stage, TargetOrder};
 use crate::plan::Plan;
+use crate::plan::engine::Engine;
 use crate::plan::target::TargetUrl;
-use crate::ring::{KernelRing, RingConfig};
+use crate::ring::{EpollRing, KernelRing, Ring, RingConfig};
 use crate::setup::{Setup, SetupError, ask};
 use crate::summary::{self, Observed, Summary};
 use crate::worker::sample::Sample;
@@ -116,12 +117,17 @@ impl Fleet {
         let mut fleet = Self { windows: Vec::new(), threads: Vec::new() };
         for (index, link) in links.into_iter().enumerate() {
             let window = Arc::new(Window::default());
-            let (plan, orders, shared) = (plan.clone(), orders.clone(), window.clone());
+            let seat = Seat {
+                plan: plan.clone(),
+                orders: orders.clone(),
+                window: window.clone(),
+                index: index as u32,
+                link,
+            };
             let ready = ready.clone();
-            let body = move || {
-                let built = build_worker(plan, orders, shared, index as u32, link);
-                let _ = ready.send(built.as_ref().err().cloned());
-                built?.run().map_err(|e| e.to_string())
+            let body = move || match seat.plan.engine.engine {
+                Engine::IoUring => serve(KernelRing::new, seat, &ready),
+                Engine::Epoll => serve(EpollRing::new, seat, &ready),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -151,13 +157,31 @@ impl Fleet {
     }
 }
 
-fn build_worker(
+/// What a worker thread is given.
+struct Seat {
     plan: Arc<Plan>,
     orders: Arc<Orders>,
     window: Arc<Window>,
     index: u32,
     link: Option<LogLink>,
-) -> Result<Worker<KernelRing, Monotonic>, String> {
+}
+
+/// The body of a worker thread: builds a worker on its engine, says whether that worked, runs it.
+fn serve<R: Ring>(
+    engine: fn(&RingConfig) -> std::io::Result<R>,
+    seat: Seat,
+    ready: &Sender<Option<String>>,
+) -> Result<Remains, String> {
+    let built = build_worker(engine, seat);
+    let _ = ready.send(built.as_ref().err().cloned());
+    built?.run().map_err(|e| e.to_string())
+}
+
+fn build_worker<R: Ring>(
+    engine: fn(&RingConfig) -> std::io::Result<R>,
+    seat: Seat,
+) -> Result<Worker<R, Monotonic>, String> {
+    let Seat { plan, orders, window, index, link } = seat;
     pin(plan.cores[index as usize % plan.cores.len()]);
     // The default slack of 50 us would delay every wait; see prctl(2).
     let _ = nix::sys::prctl::set_timerslack(1);
@@ -170,7 +194,7 @@ fn build_worker(
         send_buffers: limits.send_buffers,
         send_buffer_bytes: limits.send_buffer_bytes,
     };
-    let ring = KernelRing::new(&config).map_err(|e| e.to_string())?;
+    let ring = engine(&config).map_err(|e| e.to_string())?;
     Worker::new(plan.clone(), orders, window, index, ring, Monotonic, link)
         .map_err(|e| e.to_string())
 }
@@ -390,6 +414,12 @@ impl Coordinator<'_> {
 
     fn say_plan(&self) {
         let plan = &self.plan;
+        if let Some(cause) = &plan.engine.refusal {
+            self.say(&format!(
+                "going on with epoll, where each connection takes a descriptor and each request \
+                 more CPU, because io_uring does not work here: {cause}"
+            ));
+        }
         let revisions: BTreeMap<&str, usize> =
             plan.targets.iter().fold(BTreeMap::new(), |mut map, target| {
                 *map.entry(target.dialect.name()).or_default() += 1;
@@ -400,11 +430,12 @@ impl Coordinator<'_> {
             false => format!("{:.0} req/s open loop", plan.rate_per_s),
         };
         self.say(&format!(
-            "{} connections at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s)",
+            "{} connections at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s) on {}",
             plan.connections,
             plan.ramp_per_s,
             plan.targets.len(),
             plan.workers,
+            plan.engine.engine.name(),
         ));
     }
 

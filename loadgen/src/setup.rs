@@ -10,7 +10,7 @@ use crate::dialect::{Load, Requests};
 use crate::discover::{Unusable, Wanted, discover};
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
-use crate::plan::{Plan, PlanError, Target, Work, sources};
+use crate::plan::{Plan, PlanError, Target, Work, engine, sources};
 
 /// Everything that a run needs.
 pub struct Setup {
@@ -80,6 +80,7 @@ impl Setup {
     /// [`SetupError`].
     pub fn prepare(cli: &Cli) -> Result<Self, SetupError> {
         let host = Host::read();
+        let engine = engine::choose(cli.engine, crate::ring::try_io_uring)?;
         let urls: Vec<TargetUrl> =
             cli.targets.iter().map(|t| t.parse()).collect::<Result<_, _>>()?;
         for source in &cli.sources {
@@ -98,7 +99,7 @@ impl Setup {
             let requests = Requests::prepare(&target.url, target.dialect, &work)?;
             longest = longest.max(requests.longest());
         }
-        let mut plan = Plan::resolve(cli, &host, targets, work, longest)?;
+        let mut plan = Plan::resolve(cli, &host, engine, targets, work, longest)?;
         plan.command = command_line();
         Ok(Self { plan, host, wanted })
     }

@@ -126,6 +126,7 @@ impl Summary<'_> {
             "generator": {
                 "cpu_share": cpu,
                 "rss_bytes_max": self.observed.rss_bytes_max,
+                "engine": self.plan.engine.engine.name(),
                 "workers": self.plan.workers,
                 "enobufs": self.last.enobufs,
                 "cq_overflow": self.last.cq_overflow,

@@ -1,6 +1,7 @@
 //! The resolved configuration: what was typed, held against this host. Every limit has its name
 //! here, and the rest of the crate sees only this.
 
+pub mod engine;
 pub mod host;
 pub mod sources;
 pub mod target;
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use crate::cli::{Cli, End, Protocol};
 use crate::dialect::{Dialect, Load};
+use engine::Choice;
 use host::Host;
 use sources::{Sources, TooFewPorts};
 use target::TargetUrl;
@@ -91,6 +93,8 @@ pub struct Plan {
     pub end: End,
     /// Whether to poll shortly before a request is due.
     pub spin: bool,
+    /// What carries the connections.
+    pub engine: Choice,
     /// Worker threads.
     pub workers: u32,
     /// Cores to pin them to, in turn.
@@ -136,6 +140,25 @@ pub enum PlanError {
         /// Workers allowed.
         workers: u32,
     },
+    /// io_uring is insisted on and does not work.
+    #[error("--engine uring: {0}")]
+    NoRing(String),
+    /// More connections than descriptors.
+    #[error(
+        "with the epoll engine every connection needs a descriptor: {connections} > {most} \
+         (RLIMIT_NOFILE is {descriptors}): raise `ulimit -n` or use several processes; io_uring \
+         would need none because it keeps connections in tables of its own: {advice}"
+    )]
+    Epoll {
+        /// Connections asked for.
+        connections: u32,
+        /// Connections that the descriptors allow.
+        most: u64,
+        /// RLIMIT_NOFILE.
+        descriptors: u64,
+        /// How to get io_uring.
+        advice: String,
+    },
     /// RLIMIT_NOFILE leaves nothing.
     #[error("RLIMIT_NOFILE is {0}: raise `ulimit -n` to at least 256")]
     Descriptors(u64),
@@ -164,21 +187,14 @@ impl Plan {
     pub fn resolve(
         cli: &Cli,
         host: &Host,
+        engine: Choice,
         targets: Vec<Target>,
         work: Work,
         request_bytes: usize,
     ) -> Result<Self, PlanError> {
         let connections = cli.connections;
-        let table = table_max(host.descriptors);
-        if table == 0 {
-            return Err(PlanError::Descriptors(host.descriptors));
-        }
-        let wanted = workers_for(connections, host.cores.len() as u32, table);
-        let workers = cli.workers.map_or(wanted, u32::from).min(connections);
-        if connections.div_ceil(table) > workers.min(WORKERS_MAX) {
-            let needed = connections.div_ceil(table);
-            return Err(PlanError::Workers { connections, needed, table, workers });
-        }
+        let (wanted, cores) = (cli.workers.map(u32::from), host.cores.len() as u32);
+        let workers = engine.workers(connections, wanted, cores, host.descriptors)?;
         if request_bytes > REQUEST_BYTES_MAX {
             return Err(PlanError::RequestTooLong(request_bytes));
         }
@@ -201,6 +217,7 @@ impl Plan {
             stall_ns: 3 * timeout_ns,
             end: cli.end,
             spin: cli.spin,
+            engine,
             workers,
             cores: host.cores.clone(),
             sources,
@@ -238,6 +255,7 @@ impl Plan {
             "warmup_ns": self.warmup_ns,
             "heartbeat_ns": self.heartbeat_ns,
             "timeout_ns": self.timeout_ns,
+            "engine": self.engine.engine.name(),
             "workers": self.workers,
             "protocol": match self.work.protocol { Protocol::Http => "http", Protocol::Mcp => "mcp" },
             "mcp_revision": self.targets.iter().map(|t| t.dialect.name()).collect::<Vec<_>>(),

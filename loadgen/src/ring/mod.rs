@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 pub use epoll::EpollRing;
 pub use kernel::KernelRing;
-pub use probe::{Probe, probe};
+pub use probe::{Probe, probe, try_io_uring};
 
 /// Names one use of one slot: a completion whose generation is not the slot's present one
 /// belongs to a connection that is gone, which is an ordinary event.

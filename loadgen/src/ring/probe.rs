@@ -1,4 +1,5 @@
-//! What this host's io_uring really does: every operation that a worker uses, tried on loopback.
+//! What this host's io_uring really does: every operation that a worker uses, tried on loopback;
+//! and whether epoll can stand in.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -6,38 +7,62 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::epoll::EpollRing;
 use super::kernel::KernelRing;
 use super::{Completion, Handle, Op, OpKind, Ring, RingConfig, Source};
+use crate::cli::EngineWish;
+use crate::plan::engine::{Choice, Engine, choose};
 use crate::plan::host::Host;
-use crate::plan::{table_max, workers_for};
+use crate::plan::table_max;
 
 /// The findings.
 pub struct Probe {
     error: Option<String>,
     tried: Vec<(&'static str, bool)>,
     table_max: u32,
+    engine: Option<Engine>,
     workers_for: Vec<(u32, u32)>,
 }
 
+/// Builds a small ring as the workers build theirs.
+///
+/// # Errors
+/// Names the step that failed and the setting behind it.
+pub fn try_io_uring() -> io::Result<()> {
+    KernelRing::new(&SMALL).map(drop)
+}
+
 /// Tries everything once; takes well under a second and leaves nothing behind.
-pub fn probe(connections: u32) -> Probe {
+pub fn probe(connections: u32, wish: EngineWish) -> Probe {
     let host = Host::read();
-    let mut tried = Vec::new();
-    let error = try_all(&mut tried).err().map(|e| e.to_string());
-    let wished = table_max(host.descriptors);
-    let table = if error.is_none() { largest_table(wished) } else { 0 };
+    let mut tried = NAMES.map(|name| (name, false)).to_vec();
+    let found = try_ring(KernelRing::new, &mut tried);
+    let table_max = if found.is_ok() { largest_table(table_max(host.descriptors)) } else { 0 };
+    let mut error = found.as_ref().err().map(ToString::to_string);
+    let mut choice = choose(wish, || found).ok();
+    if choice.as_ref().is_some_and(|c| c.engine == Engine::Epoll)
+        && let Err(e) = try_ring(EpollRing::new, &mut Vec::new())
+    {
+        error = Some(format!("{}epoll: {e}", error.map_or_else(String::new, |e| e + "; ")));
+        choice = None;
+    }
     let mut sizes = vec![1000, 10_000, 100_000, 1_000_000, connections];
     sizes.sort_unstable();
     sizes.dedup();
     let cores = host.cores.len() as u32;
-    let workers_for = sizes.into_iter().map(|n| (n, workers_for(n, cores, wished))).collect();
-    Probe { error, tried, table_max: table, workers_for }
+    let workers = |choice: &Choice, n| choice.workers(n, None, cores, host.descriptors).ok();
+    let workers_for = match &choice {
+        Some(choice) => sizes.iter().filter_map(|n| Some((*n, workers(choice, *n)?))).collect(),
+        None => Vec::new(),
+    };
+    let engine = choice.map(|c| c.engine);
+    Probe { error, tried, table_max, engine, workers_for }
 }
 
 impl Probe {
-    /// Whether the generator can work here.
+    /// Whether the generator can work here, by whatever engine.
     pub fn usable(&self) -> bool {
-        self.error.is_none()
+        self.engine.is_some()
     }
 
     /// The findings as one object.
@@ -49,8 +74,8 @@ impl Probe {
             self.tried.iter().map(|(name, ok)| ((*name).to_owned(), json!(ok))).collect();
         json!({
             "probe": 1,
-            "io_uring": self.usable(),
-            "engine": if self.usable() { "io_uring" } else { "none" },
+            "io_uring": self.table_max > 0,
+            "engine": self.engine.map_or("none", Engine::name),
             "error": self.error,
             "features": features,
             "ring_table_max": self.table_max,
@@ -84,20 +109,24 @@ fn largest_table(wished: u32) -> u32 {
     low
 }
 
-fn try_all(tried: &mut Vec<(&'static str, bool)>) -> io::Result<()> {
-    const NAMES: [&str; 10] = [
-        "single_issuer",
-        "defer_taskrun",
-        "direct_descriptors",
-        "buffer_ring",
-        "ext_arg",
-        "connect",
-        "send",
-        "recv_multishot",
-        "cancel",
-        "close_direct",
-    ];
-    tried.extend(NAMES.map(|name| (name, false)));
+const NAMES: [&str; 10] = [
+    "single_issuer",
+    "defer_taskrun",
+    "direct_descriptors",
+    "buffer_ring",
+    "ext_arg",
+    "connect",
+    "send",
+    "recv_multishot",
+    "cancel",
+    "close_direct",
+];
+
+/// Runs one operation of each kind, and ticks off what it shows to work.
+fn try_ring<R: Ring>(
+    engine: fn(&RingConfig) -> io::Result<R>,
+    tried: &mut [(&'static str, bool)],
+) -> io::Result<()> {
     let mut ok = |name: &str| {
         if let Some(entry) = tried.iter_mut().find(|(n, _)| *n == name) {
             entry.1 = true;
@@ -105,7 +134,7 @@ fn try_all(tried: &mut Vec<(&'static str, bool)>) -> io::Result<()> {
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address: SocketAddr = listener.local_addr()?;
-    let mut ring = KernelRing::new(&SMALL)?;
+    let mut ring = engine(&SMALL)?;
     for name in ["single_issuer", "defer_taskrun", "buffer_ring"] {
         ok(name);
     }
@@ -138,7 +167,7 @@ fn try_all(tried: &mut Vec<(&'static str, bool)>) -> io::Result<()> {
     Ok(())
 }
 
-fn run_one(ring: &mut KernelRing, handle: Handle, op: Op) -> io::Result<Completion> {
+fn run_one(ring: &mut impl Ring, handle: Handle, op: Op) -> io::Result<Completion> {
     ring.push(handle, op).map_err(|_| io::Error::other("queue full"))?;
     let completion = wait_for(ring, op.kind())?;
     match completion.result {
@@ -150,7 +179,7 @@ fn run_one(ring: &mut KernelRing, handle: Handle, op: Op) -> io::Result<Completi
     }
 }
 
-fn wait_for(ring: &mut KernelRing, kind: OpKind) -> io::Result<Completion> {
+fn wait_for(ring: &mut impl Ring, kind: OpKind) -> io::Result<Completion> {
     for _ in 0..50 {
         ring.enter(20_000_000)?;
         while let Some(completion) = ring.pop() {
