@@ -35,7 +35,7 @@ fn compose(criterion: &mut Criterion) {
 
 /// An answer's bytes, with an id of seven digits.
 fn answer(framing: &str) -> Vec<u8> {
-    let json = r#"{"jsonrpc":"2.0","id":1000000,"result":{"content":[{"type":"text","text":"hello hello hello hello hello hello hello hello hello 12"}],"isError":false}}"#;
+    let json = r#"{"jsonrpc":"2.0","id":1000000,"result":{"content":[{"type":"text","text":"hello hello hello hello hello hello hello hello hello 1"}],"isError":false}}"#;
     assert_eq!(json.len(), 150);
     let text = match framing {
         "json" => format!(
