@@ -187,12 +187,12 @@ impl Store {
         fs::create_dir_all(dir).map_err(failed)?;
         let path = dir.join("lock");
         let mut options = OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
-            nix::errno::Errno::EWOULDBLOCK => ApplyError::Busy(path.clone()),
-            other => failed(other.into()),
-        })?;
+        let file = options.create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
+                nix::errno::Errno::EWOULDBLOCK => ApplyError::Busy(path.clone()),
+                other => failed(other.into()),
+            })?;
         Ok(Store { dir: dir.to_path_buf(), _lock: lock })
     }
 

@@ -113,7 +113,10 @@ impl Args {
 }
 
 #[derive(Debug, clap::Parser)]
-#[command(name = "reporter preflight", about = "Whether this host can carry a plan, and what to do")]
+#[command(
+    name = "reporter preflight",
+    about = "Whether this host can carry a plan, and what to do"
+)]
 struct Alone {
     #[command(flatten)]
     args: Args,
@@ -232,7 +235,9 @@ fn listing(done: &[Done]) -> String {
                 format!("NOT TAKEN  wrote {wanted}, it reads {after}")
             }
             Outcome::Refused { error } => format!("REFUSED    {error}"),
-            Outcome::Absent => "absent     not visible here: set it on the host, if at all".to_owned(),
+            Outcome::Absent => {
+                "absent     not visible here: set it on the host, if at all".to_owned()
+            }
             Outcome::Elsewhere { network } => format!("ELSEWHERE  belongs to {network}"),
         };
         let _ = writeln!(out, "{key:<width$}  {text}");
@@ -245,8 +250,12 @@ fn closing(done: &[Done], applied: bool, path: &str) -> String {
     let bad = done.iter().filter(|(_, o)| !o.good() && *o != Outcome::Absent).count();
     match (applied, bad) {
         (true, _) if written == 0 && bad == 0 => "Nothing was to be changed.".to_owned(),
-        (true, 0) => format!("{written} changed; the former values are in {path}; --revert restores them."),
-        (true, _) => format!("{written} changed, {bad} could not be; the former values are in {path}."),
+        (true, 0) => {
+            format!("{written} changed; the former values are in {path}; --revert restores them.")
+        }
+        (true, _) => {
+            format!("{written} changed, {bad} could not be; the former values are in {path}.")
+        }
         (false, 0) => format!("All as before ({written} put back)."),
         (false, _) => format!("{written} put back, {bad} could not be: they stay in {path}."),
     }
@@ -286,8 +295,24 @@ mod tests {
     #[test]
     fn everything_typed_reaches_the_plan() {
         let p = plan(&[
-            "-c", "5K", "--rate", "10", "--ramp", "7", "--closes", "3", "--sources", "10.0.0.0/30",
-            "--replicas", "2", "--workers", "4", "--pid", "11,12", "--accept-stall-ms", "50",
+            "-c",
+            "5K",
+            "--rate",
+            "10",
+            "--ramp",
+            "7",
+            "--closes",
+            "3",
+            "--sources",
+            "10.0.0.0/30",
+            "--replicas",
+            "2",
+            "--workers",
+            "4",
+            "--pid",
+            "11,12",
+            "--accept-stall-ms",
+            "50",
         ]);
         assert_eq!((p.connections, p.rate_per_s, p.ramp_per_s, p.closes_per_s), (5_000, 10, 7, 3));
         assert_eq!((p.source_count(), p.replicas, p.workers), (2, 2, 4));

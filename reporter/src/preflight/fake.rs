@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::counters::Counters;
 use super::facts::{
-    Cgroup, ClockFacts, HostFacts, Limit, Probe, Setting, SockStat, SocketTrial, Trials,
+    Cgroup, ClockFacts, HostFacts, Limit, Probe, Setting, SockStat, SocketTrial, SourceTrial,
+    Trials,
 };
 
 /// The machine.
@@ -43,7 +44,10 @@ pub fn host() -> HostFacts {
             uncertainty_us: Some(100.0),
         }),
         trials: Trials {
-            sources: Vec::new(),
+            sources: vec![SourceTrial {
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                error: None,
+            }],
             sockets: Some(Ok(SocketTrial {
                 asked: 2_000,
                 opened: 2_000,

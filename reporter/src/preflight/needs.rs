@@ -60,8 +60,7 @@ pub fn port_tuples(ports: u64, sources: u64, destinations: u64) -> u64 {
 
 /// Source addresses that N connections need: ceil(N / (P x D)). `None` without a port.
 pub fn sources_needed(connections: u64, ports: u64, destinations: u64) -> Option<u64> {
-    let each = ports.saturating_mul(destinations);
-    (each > 0).then(|| connections.div_ceil(each).max(1))
+    shares(connections, ports.saturating_mul(destinations))
 }
 
 /// New connections a second that TIME_WAIT lets through without reuse: P x S x D / 60.
@@ -79,10 +78,14 @@ pub fn under_limit(limit: u64) -> u64 {
     limit.saturating_sub(DESCRIPTOR_MARGIN)
 }
 
-/// Processes or rings that N connections need under a descriptor limit. `None`: no number does.
-pub fn holders_needed(connections: u64, limit: u64) -> Option<u64> {
-    let each = under_limit(limit);
+/// Shares of at most `each` connections that N make. `None`: no number does.
+pub fn shares(connections: u64, each: u64) -> Option<u64> {
     (each > 0).then(|| connections.div_ceil(each).max(1))
+}
+
+/// Processes that N connections need under a descriptor limit. `None`: no number does.
+pub fn holders_needed(connections: u64, limit: u64) -> Option<u64> {
+    shares(connections, under_limit(limit))
 }
 
 /// The descriptor limit that each of `holders` needs.

@@ -235,11 +235,31 @@ impl From<SourceSet> for Vec<String> {
 impl FromStr for SourceSet {
     type Err = String;
 
-    /// Parses `10.0.0.5,10.0.1.0/28,127.0.0.0/8`.
+    /// Parses `10.0.0.5,10.0.1.0/28,10.0.2.1-20,127.0.0.0/8`.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
-        parts.map(parse_prefix).collect::<Result<_, _>>().map(SourceSet)
+        let mut all = Vec::new();
+        for part in parts {
+            match part.split_once('-') {
+                Some((first, last)) => all.extend(parse_range(part, first, last)?),
+                None => all.push(parse_prefix(part)?),
+            }
+        }
+        Ok(SourceSet(all))
     }
+}
+
+/// `a.b.c.d-e`: from d to e in the last octet, as the generator reads it.
+fn parse_range(text: &str, first: &str, last: &str) -> Result<Vec<Prefix>, String> {
+    let bad = || format!("'{text}' is not a range such as 10.0.0.1-20");
+    let first: Ipv4Addr = first.parse().map_err(|_| bad())?;
+    let last: u8 = last.parse().map_err(|_| bad())?;
+    let [a, b, c, start] = first.octets();
+    if start > last {
+        return Err(bad());
+    }
+    let one = |d| Prefix { first: IpAddr::from(Ipv4Addr::new(a, b, c, d)), bits: 32 };
+    Ok((start..=last).map(one).collect())
 }
 
 fn parse_prefix(text: &str) -> Result<Prefix, String> {
@@ -307,6 +327,7 @@ mod tests {
         let all: Vec<String> = set.first(9).iter().map(IpAddr::to_string).collect();
         assert_eq!(all, ["10.0.0.5", "10.0.0.6", "10.0.0.7", "fd00::1"]);
         assert_eq!(set.count(), 4);
+        assert_eq!("10.0.0.250-255,10.0.1.1".parse::<SourceSet>().unwrap().count(), 7);
         let texts: Vec<String> = set.into();
         assert_eq!(texts, ["10.0.0.5", "10.0.0.6/31", "fd00::1"]);
     }
@@ -324,7 +345,7 @@ mod tests {
 
     #[test]
     fn nonsense_sources_are_refused_by_name() {
-        for text in ["10.0.0", "10.0.0.1/33", "a.b.c.d", "10.0.0.1/x", "fd00::/129"] {
+        for text in ["10.0.0", "10.0.0.1/33", "a.b.c.d", "10.0.0.1/x", "fd00::/129", "10.0.0.9-8"] {
             let error = text.parse::<SourceSet>().unwrap_err();
             assert!(error.contains(text), "{error}");
         }

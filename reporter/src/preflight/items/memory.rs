@@ -108,9 +108,7 @@ fn plan_memory(g: &Given<'_>) -> (u64, u64) {
             .unwrap_or(needs::GENERATOR_CONNECTION_BYTES);
         let worker =
             probe.and_then(|p| p.memory_per_worker_bytes).unwrap_or(needs::GENERATOR_WORKER_BYTES);
-        let table = probe.map(|p| p.ring_table_max).filter(|n| *n > 0);
-        let workers =
-            needs::holders_needed(g.plan.connections, table.unwrap_or(g.host.nofile.soft));
+        let workers = needs::shares(g.plan.connections, super::process::table(g));
         fixed += workers.unwrap_or(0).max(g.host.cpus_allowed).saturating_mul(worker);
     }
     if g.plan.role.serves() {

@@ -92,10 +92,11 @@ fn features(probe: &Probe) -> Item {
     }
 }
 
-/// The largest table one ring may have: proved by the probe, else the limit.
-fn table(g: &Given<'_>) -> u64 {
+/// Connections that one ring's table holds: proved by the probe, else by the limit (the generator
+/// raises its soft limit to the hard one).
+pub fn table(g: &Given<'_>) -> u64 {
     let proved = g.host.probe().map(|p| p.ring_table_max).filter(|n| *n > 0);
-    proved.unwrap_or(g.host.nofile.soft)
+    proved.unwrap_or(needs::under_limit(g.host.nofile.hard))
 }
 
 /// Direct descriptors: RLIMIT_NOFILE bounds each ring's table, so more workers, not a higher limit.
@@ -105,17 +106,17 @@ fn workers(g: &Given<'_>) -> Item {
     let table = table(g);
     let max = g.host.probe().and_then(|p| p.workers_max).unwrap_or(needs::WORKERS_MAX);
     let allowed = if g.plan.workers > 0 { u64::from(g.plan.workers) } else { max };
-    let needed = needs::holders_needed(n, table);
+    let needed = needs::shares(n, table);
     let item = item
         .needs(
             needed.map_or("no number".to_owned(), |w| format!("{} workers", grouped(w))),
-            format!("N / (RLIMIT_NOFILE a ring - {})", needs::DESCRIPTOR_MARGIN),
+            format!("N / a ring's table (RLIMIT_NOFILE - {})", needs::DESCRIPTOR_MARGIN),
         )
         .has(format!("table of {} a ring, {} at most", grouped(table), grouped(allowed)))
         .fits(needed.is_some_and(|w| w <= allowed));
-    let holds = needs::under_limit(table).saturating_mul(allowed);
-    let ceiling = raised_limit(g).max(table);
-    let could = needs::under_limit(ceiling).saturating_mul(max);
+    let holds = table.saturating_mul(allowed);
+    let ceiling = needs::under_limit(raised_limit(g)).max(table);
+    let could = ceiling.saturating_mul(max);
     let item = item.bounds(holds, Some(could));
     let item = match g.host.probe() {
         Some(p) if p.ring_table_max > 0 => item.tried(),
@@ -169,10 +170,9 @@ fn locked_memory(g: &Given<'_>) -> Item {
     let item = item.needs("rings and buffers register", "charged before Linux 5.12 only");
     match works {
         Some(true) => item.has(format!("{show}, they do")).tried(),
-        Some(false) => item
-            .has(show)
-            .fits(actual >= wanted)
-            .fixed_by(format!("ulimit -l {}", wanted / 1024)),
+        Some(false) => {
+            item.has(show).fits(actual >= wanted).fixed_by(format!("ulimit -l {}", wanted / 1024))
+        }
         None => item.has(show).unknown("the probe did not try"),
     }
 }
@@ -240,7 +240,7 @@ fn file_max(g: &Given<'_>) -> Item {
 /// Threads of both sides: a worker each, and a server's workers (one a core).
 fn tasks(g: &Given<'_>) -> Item {
     let item = Item::new("tasks", "processes and threads", Side::Host).advice();
-    let workers = needs::holders_needed(g.plan.connections, table(g)).unwrap_or(0);
+    let workers = needs::shares(g.plan.connections, table(g)).unwrap_or(0);
     let workers = workers.max(g.host.cpus_allowed);
     let servers = u64::from(g.plan.replicas) * (g.host.cpus_allowed + 4);
     let need = match (g.plan.role.generates(), g.plan.role.serves()) {

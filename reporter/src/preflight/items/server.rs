@@ -16,6 +16,7 @@ pub fn all(g: &Given<'_>) -> Vec<Item> {
     let mut items = vec![somaxconn(g), syn_backlog(g), orphans(g)];
     if g.host.servers.is_empty() {
         items.push(descriptors(g));
+        items.extend(soft_limit(g));
     }
     for server in &g.host.servers {
         match server {
@@ -84,12 +85,29 @@ fn orphans(g: &Given<'_>) -> Item {
     item.noted(g.reach(ORPHANS).note).fixed_by(g.set(ORPHANS))
 }
 
-/// Ordinary descriptors: the limit bounds each server process.
+/// A server that does not raise its own soft limit stops there.
+fn soft_limit(g: &Given<'_>) -> Option<Item> {
+    let need = needs::limit_needed(g.plan.connections, u64::from(g.plan.replicas.max(1)));
+    let (soft, hard) = (g.host.nofile.soft, g.host.nofile.hard);
+    (soft < need && need <= hard).then(|| {
+        Item::new("server_soft_limit", "soft limit of a server", Side::Server)
+            .advice()
+            .needs(
+                format!(">= {} each", grouped(need)),
+                "unless it raises its own (erlmcp-server does)",
+            )
+            .has(limit(soft))
+            .fits(false)
+            .fixed_by(raise_limit(g, need))
+    })
+}
+
+/// Ordinary descriptors: the hard limit bounds each server process.
 fn descriptors(g: &Given<'_>) -> Item {
     let item = Item::new("server_descriptors", "descriptors a server", Side::Server);
     let replicas = u64::from(g.plan.replicas.max(1));
     let need = needs::limit_needed(g.plan.connections, replicas);
-    let actual = g.host.nofile.soft;
+    let actual = g.host.nofile.hard;
     let all = |limit| needs::under_limit(limit).saturating_mul(replicas);
     let ceiling = raised_limit(g);
     let item = item
