@@ -1,6 +1,5 @@
 //! What was typed, and nothing about what it means: that is `run`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,13 +41,8 @@ pub enum Command {
     Run(RunArgs),
     /// Make the report again from a results folder
     Report(ReportArgs),
-    /// Check this host against a plan before a run
-    #[command(disable_help_flag = true)]
-    Preflight {
-        /// Options of the check; `reporter preflight --help` lists them
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    /// Check this host against a plan before a run, and tune it
+    Preflight(crate::preflight::cli::Args),
 }
 
 /// Options of `reporter run`.
@@ -237,11 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn everything_after_preflight_is_its_own() {
-        let cli = Cli::try_parse_from(["reporter", "preflight", "--connections", "5", "--help"]);
-        let Command::Preflight { arguments } = cli.expect("parses").command else {
-            panic!("a preflight");
-        };
-        assert_eq!(arguments, ["--connections", "5", "--help"]);
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 }

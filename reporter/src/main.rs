@@ -7,6 +7,7 @@ use clap::Parser;
 use reporter::cli::{Cli, Command, RunArgs};
 use reporter::cluster::launch::{CHILD_MODE, Launcher, become_child};
 use reporter::exit::{self, Exit};
+use reporter::preflight;
 use reporter::run;
 use reporter::run::console::Console;
 
@@ -20,7 +21,10 @@ fn main() -> ExitCode {
         Command::Report(args) => {
             run::outcome::report(&args.dir, Console::new(args.quiet, args.json), args.json)
         }
-        Command::Preflight { arguments } => return preflight(arguments),
+        Command::Preflight(args) => match preflight::cli::run(&args) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
     };
     match ended {
         Ok(exit) => ExitCode::from(exit.code()),
@@ -35,9 +39,4 @@ fn start_run(args: &RunArgs, typed: &[OsString]) -> anyhow::Result<Exit> {
     let launcher = Launcher::with(std::env::current_exe()?);
     let typed: Vec<String> = typed.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     run::run(args, &typed, &launcher)
-}
-
-fn preflight(_arguments: Vec<OsString>) -> ExitCode {
-    eprintln!("error: this build has no `reporter preflight`");
-    ExitCode::from(Exit::HostLacks.code())
 }

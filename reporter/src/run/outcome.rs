@@ -5,7 +5,10 @@ use std::path::Path;
 
 use super::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::folder;
 use crate::preflight::{self, Plan, Role, Verdict};
+use crate::report::{self, Outcome};
+use crate::results;
 use crate::verdict::threshold;
 
 /// Checks the thresholds before anything is started for them.
@@ -91,12 +94,74 @@ fn addresses(url: &str) -> Vec<SocketAddr> {
     preflight::plan::parse_target(url).unwrap_or_default()
 }
 
-/// Makes the report of a results folder and prints where it is and what it says.
+/// Makes the report of a results folder, and prints what it says and where it is.
 ///
 /// # Errors
 /// If the folder cannot be read or written.
 pub fn report(dir: &Path, console: Console, json: bool) -> anyhow::Result<Exit> {
-    let _ = json;
-    console.line(&format!("measured: {}", dir.display()));
-    Err(Failure::invalid("this build makes no report").into())
+    folder::read_record(dir)?;
+    let outcome = report::write(dir)?;
+    let exit = exit(&outcome);
+    let text = std::fs::read_to_string(dir.join("results.txt")).unwrap_or_default();
+    for line in text.lines() {
+        console.progress(line);
+    }
+    console.line(&format!("verdict: {}{}", outcome.verdict.name(), qualification(&outcome)));
+    console.line(&format!("report: {}", dir.join("FINAL_REPORT.md").display()));
+    if json {
+        let summary = serde_json::json!({
+            "verdict": outcome.verdict.name(),
+            "valid": outcome.valid,
+            "interrupted": outcome.interrupted,
+            "exit_code": exit.code(),
+            "results_dir": dir,
+            "results": dir.join("results.json"),
+            "report": dir.join("FINAL_REPORT.md"),
+            "report_html": dir.join("FINAL_REPORT.html"),
+        });
+        println!("{summary}");
+    }
+    Ok(exit)
+}
+
+/// A run that is not valid says nothing about the server, so that comes before the verdict.
+fn exit(outcome: &Outcome) -> Exit {
+    match (outcome.interrupted, outcome.valid, outcome.verdict) {
+        (true, ..) => Exit::Interrupted,
+        (false, false, _) => Exit::Invalid,
+        (false, true, results::Verdict::Fail) => Exit::ThresholdFailed,
+        (false, true, results::Verdict::Pass) => Exit::Pass,
+    }
+}
+
+fn qualification(outcome: &Outcome) -> &'static str {
+    match (outcome.valid, outcome.interrupted) {
+        (true, false) => "; the run is valid",
+        (true, true) => "; interrupted, valid as far as it went",
+        (false, false) => "; the run is NOT VALID: the report says why",
+        (false, true) => "; interrupted and NOT VALID: the report says why",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_an_invalid_run_from_a_failed_one() {
+        let exit_of = |verdict, valid, interrupted| exit(&Outcome { verdict, valid, interrupted });
+        use crate::results::Verdict::{Fail, Pass};
+        assert_eq!(exit_of(Pass, true, false), Exit::Pass);
+        assert_eq!(exit_of(Fail, true, false), Exit::ThresholdFailed);
+        assert_eq!(exit_of(Pass, false, false), Exit::Invalid);
+        assert_eq!(exit_of(Fail, false, false), Exit::Invalid);
+        assert_eq!(exit_of(Fail, true, true), Exit::Interrupted);
+    }
+
+    #[test]
+    fn a_threshold_that_cannot_be_read_is_a_usage_failure() {
+        let failure = check_thresholds(&["p99<<5 parsecs".to_owned()]).expect_err("is nonsense");
+        assert_eq!(failure.exit, Exit::Usage);
+        check_thresholds(&["p99<500ms".to_owned()]).expect("is a threshold");
+    }
 }
