@@ -253,6 +253,10 @@ pub fn drops(facts: &StageFacts) -> Option<Finding> {
 
 /// The planned connections were not reached, because of this side.
 pub fn connections(facts: &StageFacts) -> Option<Finding> {
+    // With blocks missing, the samples of a worker may be among them.
+    if facts.logs.iter().any(|log| log.missing_blocks > 0 || log.error.is_some()) {
+        return None;
+    }
     let peak = facts.tcp_open_peak?;
     if peak as f64 >= facts.planned as f64 * CONNECTIONS_SHARE {
         return None;

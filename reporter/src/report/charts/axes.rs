@@ -86,7 +86,8 @@ impl Axes {
     pub fn title(&self, canvas: &Canvas<'_>, title: &str, unit: &str) {
         let (left, top, _, _) = self.place;
         canvas.bold((left, top - 13.0), title, TITLE, Role::Ink, Hold::Left);
-        let x = left + text_width(title, TITLE) * 1.08 + 6.0;
+        // A bold text is a tenth wider.
+        let x = left + text_width(title, TITLE) * 1.1 + 8.0;
         canvas.text((x, top - 13.0), unit, SMALL, Role::Muted, Hold::Left);
     }
 
@@ -96,9 +97,9 @@ impl Axes {
         let mut x = right;
         for (name, role) in items.iter().rev() {
             canvas.text((x, top - 13.0), name, SMALL, Role::Ink, Hold::Right);
-            x -= text_width(name, SMALL) + 5.0;
+            x -= text_width(name, SMALL) + 4.0;
             canvas.rect((x - 12.0, top - 15.0), (x, top - 11.0), *role, 1.0);
-            x -= 12.0 + 14.0;
+            x -= 12.0 + 16.0;
         }
     }
 
@@ -161,8 +162,9 @@ pub fn log_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
             .filter(|tick| *tick >= low * 0.999 && *tick <= high * 1.001)
             .collect()
     };
-    let fine = ticks(&[1.0, 2.0, 5.0]);
-    if fine.len() <= wanted.max(3) { fine } else { ticks(&[1.0]) }
+    let sets: [&[f64]; 2] = [&[1.0, 2.0, 5.0], &[1.0, 3.0]];
+    let fitting = sets.into_iter().map(ticks).find(|fine| fine.len() <= wanted.max(3));
+    fitting.unwrap_or_else(|| ticks(&[1.0]))
 }
 
 /// A step of time that gives at most `wanted` ticks over `span_s` seconds.

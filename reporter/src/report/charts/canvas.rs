@@ -16,8 +16,6 @@ use plotters::style::{Color, FontStyle, IntoFont, RGBColor, ShapeStyle, TextStyl
 const SCALE: f64 = 4.0;
 /// Plotters writes a font size divided by this.
 const FONT_FACTOR: f64 = 1.24;
-/// Share of the font size that an average character is wide, for laying out.
-const CHARACTER_WIDTH: f64 = 0.56;
 
 /// What a colour stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,9 +183,16 @@ impl Canvas<'_> {
     }
 }
 
-/// About how wide a text is.
+/// About how wide a text is in the sans-serif fonts of common systems; rather too wide.
 pub fn text_width(text: &str, size: f64) -> f64 {
-    text.chars().count() as f64 * size * CHARACTER_WIDTH
+    let share = |character: char| match character {
+        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.30,
+        ' ' | 'f' | 't' | 'r' | '(' | ')' | '-' | '/' => 0.40,
+        'm' | 'w' | 'M' | 'W' | '%' | '→' => 0.92,
+        'A'..='Z' => 0.69,
+        _ => 0.61,
+    };
+    text.chars().map(share).sum::<f64>() * size
 }
 
 fn fill(role: Role, opacity: f64) -> ShapeStyle {
@@ -246,7 +251,8 @@ pub fn style(scope: &str, forced: &str) -> String {
         };
         PALETTE.iter().map(rule).collect()
     };
-    let mut css = rules(scope, false);
+    let mut css = format!("{scope}rect{{shape-rendering:crispEdges}}");
+    css.push_str(&rules(scope, false));
     css.push_str(&format!("@media(prefers-color-scheme:dark){{{}}}", rules(scope, true)));
     if !forced.is_empty() {
         css.push_str(&format!("@media print{{{}}}", rules(forced, false)));

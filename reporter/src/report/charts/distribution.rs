@@ -28,7 +28,7 @@ pub fn heat_map(analysis: &Analysis) -> Option<Chart> {
         name: "heatmap".to_owned(),
         caption: format!(
             "Stage {}: each cell is the share of a moment's answers with that response latency; \
-             darker is more. Two bands side by side are two kinds of request or of replica.",
+             a stronger colour is more.",
             stage.record.name
         ),
         svg,
@@ -83,12 +83,20 @@ impl Cells {
         for ((column, _), count) in &self.counts {
             *totals.entry(*column).or_default() += count;
         }
-        for ((column, row), count) in &self.counts {
-            let share = *count as f64 / totals[column] as f64;
-            let left = axes.px(seconds(column * self.group));
-            let right = axes.px(seconds((column + 1) * self.group));
-            let corners = ((left, axes.py(ns_of(row + 1))), (right, axes.py(ns_of(*row))));
-            canvas.rect(corners.0, corners.1, Role::Blue, shade(share));
+        // Neighbours of one shade are one rectangle: a tenth of the bytes.
+        let shades: BTreeMap<(i32, usize), f64> = self
+            .counts
+            .iter()
+            .map(|((column, row), n)| ((*row, *column), shade(*n as f64 / totals[column] as f64)))
+            .collect();
+        let cells: Vec<(i32, usize, f64)> =
+            shades.into_iter().map(|((row, column), shade)| (row, column, shade)).collect();
+        for run in cells.chunk_by(|a, b| a.0 == b.0 && a.1 + 1 == b.1 && a.2 == b.2) {
+            let (row, first, shade) = run[0];
+            let left = axes.px(seconds(first * self.group));
+            let right = axes.px(seconds((first + run.len()) * self.group));
+            let (top, bottom) = (axes.py(ns_of(row + 1)), axes.py(ns_of(row)));
+            canvas.rect((left, top), (right, bottom), Role::Blue, shade);
         }
         if let Some(hold) = merged.frame.hold {
             for (at, word, held) in
@@ -159,7 +167,9 @@ pub fn spectrum(analysis: &Analysis) -> Option<Chart> {
                 .iter()
                 .map(|(quantile, ns)| axes.at(-(1.0 - quantile).log10(), *ns as f64))
                 .collect();
-            canvas.line(&line, *role, 1.8);
+            // Response lies upon service where nothing slips: service is the wider line below.
+            let width = if *role == Role::Orange { 4.5 } else { 1.8 };
+            canvas.line(&line, *role, width);
         }
     });
     Some(Chart {

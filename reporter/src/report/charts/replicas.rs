@@ -50,6 +50,7 @@ fn share_bars(canvas: &Canvas<'_>, targets: &[&TargetResult], row: f64, bottom: 
     let axes =
         Axes { place: (136.0, 52.0, 430.0, bottom), x: (0.0, most), y: (0.0, 1.0), log: false };
     axes.title(canvas, "Requests", "in the hold phase");
+    axes.legend(canvas, &[("answered", Role::Blue), ("failed", Role::Vermillion)]);
     for (index, target) in targets.iter().enumerate() {
         let y = row_middle(index, row);
         let label = host_of(&target.url);

@@ -435,6 +435,8 @@ fn baseline(canvas: &Canvas<'_>, axes: &Axes) {
 /// stages' names.
 fn words(canvas: &Canvas<'_>, view: &View<'_>, panels: &[Axes]) {
     let (first, last) = (&panels[0], &panels[panels.len() - 1]);
+    // The stages' names take the second row.
+    let rows = if view.names { 1 } else { 2 };
     let mut ends = [f64::MIN; 2];
     let mut lines: Vec<&Line> = view.lines.iter().collect();
     lines.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
@@ -446,9 +448,9 @@ fn words(canvas: &Canvas<'_>, view: &View<'_>, panels: &[Axes]) {
         for panel in panels {
             canvas.line(&[(x, panel.place.1), (x, panel.place.3)], line.role, 1.0);
         }
-        let half = text_width(&line.word, SMALL) / 2.0 + 4.0;
+        let half = text_width(&line.word, SMALL) / 2.0 + 2.0;
         let centre = x.clamp(LEFT + half, f64::from(WIDTH) - RIGHT - half);
-        let row = (0..ends.len()).find(|row| centre - half > ends[*row]);
+        let row = (0..rows).find(|row| centre - half > ends[*row]);
         // Without room for its word a line stays without.
         if let Some(row) = row {
             ends[row] = centre + half;
@@ -464,16 +466,12 @@ fn words(canvas: &Canvas<'_>, view: &View<'_>, panels: &[Axes]) {
 fn stage_names(canvas: &Canvas<'_>, view: &View<'_>, first: &Axes, last: &Axes) {
     let mut end = f64::MIN;
     for stage in &view.stages {
-        let from = seconds(view.zero_ns, stage.timeline.start_ns);
-        let to = seconds(view.zero_ns, end_ns(&stage.timeline));
-        let x = first.px(from);
-        canvas.faint_line(&[(x, first.place.1), (x, last.place.3)], Role::Muted, 1.0, 0.35);
-        let middle = first.px((from + to) / 2.0);
-        let half = text_width(&stage.name, SMALL) / 2.0;
-        let y = first.place.1 + 9.0;
-        if middle - half > end && middle + half < f64::from(WIDTH) {
-            canvas.text((middle, y), &stage.name, SMALL, Role::Muted, Hold::Middle);
-            end = middle + half + 4.0;
+        let x = first.px(seconds(view.zero_ns, stage.timeline.start_ns));
+        canvas.faint_line(&[(x, 19.0), (x, last.place.3)], Role::Muted, 1.0, 0.4);
+        let width = text_width(&stage.name, SMALL);
+        if x > end && x + width < f64::from(WIDTH) {
+            canvas.text((x + 4.0, 24.0), &stage.name, SMALL, Role::Muted, Hold::Left);
+            end = x + width + 6.0;
         }
     }
 }

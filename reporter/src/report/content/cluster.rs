@@ -54,14 +54,14 @@ pub(super) fn processes(context: &Context<'_>) -> Option<Section> {
     }
     let mut table = Table::new(&[
         "<Replica",
-        "CPU, cores",
+        "Cores",
         "RSS, most",
-        "at start",
-        "at end",
-        "Trend per hour",
+        "start",
+        "end",
+        "Trend/h",
         "95 % interval",
         "<Growth",
-        "Sessions, most",
+        "Sessions",
         "Started",
     ]);
     table.sortable = true;
@@ -96,7 +96,7 @@ fn replica_row(replica: &ReplicaResult) -> Vec<Cell> {
             ),
             match certain_growth(slope) {
                 sure if sure > 0.0 => Cell::text("certain").mood(Mood::Bad),
-                _ => Cell::text("none certain").mood(Mood::Good),
+                _ => Cell::text("none").mood(Mood::Good),
             },
         ),
         None => {

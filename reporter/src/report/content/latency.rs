@@ -8,18 +8,8 @@ use crate::verdict::next::meaning;
 
 pub(super) fn stages(context: &Context<'_>) -> Option<Section> {
     let mut table = Table::new(&[
-        "<Stage",
-        "Hold",
-        "Offered",
-        "Achieved",
-        "Due",
-        "Answered",
-        "Failed",
-        "Dropped",
-        "Success",
-        "p50",
-        "p99",
-        "Sessions alive",
+        "<Stage", "Hold", "Offered", "Achieved", "Due", "Answered", "Failed", "Dropped", "Success",
+        "p50", "p95", "p99",
     ]);
     for stage in &context.results.stages {
         table.row(stage_row(stage));
@@ -61,14 +51,8 @@ fn stage_row(stage: &StageResult) -> Vec<Cell> {
         or_dash(bad(count(requests.dropped), requests.dropped > 0)),
         Cell::maybe(requests.success_share, units::share),
         time(stage.response_ns.as_ref().map(|response| response.p50)),
+        time(stage.response_ns.as_ref().map(|response| response.p95)),
         time(stage.response_ns.as_ref().map(|response| response.p99)),
-        match stage.connections.session_alive_peak {
-            Some(peak) => Cell::figure(
-                format!("{} of {}", units::count(peak), units::count(stage.connections.planned)),
-                peak as f64,
-            ),
-            None => Cell::text("—"),
-        },
     ]
 }
 
@@ -78,6 +62,7 @@ pub(super) fn latency(context: &Context<'_>) -> Option<Section> {
         "p99.99", "max",
     ]);
     for stage in &context.results.stages {
+        let mut stage_name = stage.name.as_str();
         for (name, of) in [
             ("response", &stage.response_ns),
             ("service", &stage.service_ns),
@@ -85,7 +70,9 @@ pub(super) fn latency(context: &Context<'_>) -> Option<Section> {
             ("failures", &stage.failure_ns),
         ] {
             if let Some(of) = of {
-                table.row(percentile_row(&stage.name, name, of));
+                table.row(percentile_row(stage_name, name, of));
+                // Once for its group of rows.
+                stage_name = "";
             }
         }
     }
@@ -178,14 +165,14 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
         "<Stage",
         "Planned",
         "TCP open",
-        "Sessions alive",
-        "lowest in hold",
-        "Streams open",
+        "Alive",
+        "lowest",
+        "Streams",
         "Ramp",
-        "connect p99",
-        "session p99",
-        "Attempts failed",
-        "Losses",
+        "Connect p99",
+        "Session p99",
+        "Failed",
+        "Lost",
     ]);
     for stage in &context.results.stages {
         let held = &stage.connections;
@@ -211,8 +198,9 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
         Block::Table(table),
         Block::Text(
             "TCP open, sessions alive (the last heartbeat was answered in time) and streams open \
-             are counted each in its own way; the figures are the highest sums over all workers. \
-             Losses are lost connections and lost sessions."
+             are counted each in its own way; the figures are the highest sums over all workers, \
+             and the lowest number alive in the hold phase. Failed are attempts to connect, lost \
+             are connections and sessions."
                 .to_owned(),
         ),
     ];

@@ -80,7 +80,7 @@ pub(super) fn headline(context: &Context<'_>) -> Vec<Headline> {
         && first.name == title("sessions")
     {
         first.value = units::count(alive);
-        first.note = format!("of {} planned", units::count(top.connections.planned));
+        first.note = format!("lowest, of {}", units::count(top.connections.planned));
     }
     figures
 }
@@ -190,12 +190,12 @@ fn soundness(context: &Context<'_>) -> String {
 
 fn title(name: &str) -> String {
     match name {
-        "sessions" => "Sessions alive, lowest",
+        "sessions" => "Sessions held",
         "success" => "Success",
         "throughput" => "Throughput",
         "p99" => "Response p99",
         "avg" => "Response average",
-        "recovery" => "Recovery from a kill",
+        "recovery" => "Recovery",
         other => other,
     }
     .to_owned()
