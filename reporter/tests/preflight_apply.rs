@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use preflight_support::{Namespace, REPORTER, able, helper_main};
+use preflight_support::{Namespace, REPORTER, able, helper_main, item};
 
 /// Not a test: what the tests start inside a namespace.
 #[test]
@@ -109,6 +109,36 @@ fn a_killed_apply_is_reverted_exactly() {
         let left = differences(&before, &settings(&ns));
         assert!(left.is_empty(), "killed after {wait_ms} ms: {left:?}");
     }
+}
+
+/// As in a container: /proc/sys is read-only. Nothing is called fixed, and the note says where.
+#[test]
+fn a_read_only_tree_is_out_of_reach_and_said_to_be() {
+    if !able(&["ip", "setsid", "unshare", "mount"]) {
+        return;
+    }
+    let ns = Namespace::new();
+    ns.sh("sysctl -qw net.core.somaxconn=16");
+    let state = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| {
+        let line = format!(
+            "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+             exec {REPORTER} preflight {arguments}"
+        );
+        let done = ns.command("unshare", None).args(["-m", "sh", "-c", &line]).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
+    };
+    let (code, text) = run(&format!("--apply --state {}", state.path().display()));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("REFUSED    Read-only file system"), "{text}");
+    assert!(!text.contains("written "), "{text}");
+    let (code, text) = run("-c 1000 --json");
+    assert_eq!(code, Some(1));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let note = item(&report, "somaxconn")["note"].as_str().unwrap().to_owned();
+    assert!(note.contains("read-only") && note.contains("set it on the host"), "{note}");
+    let (code, text) = run(&format!("--revert --state {}", state.path().display()));
+    assert_eq!(code, Some(0), "nothing was changed, so all is as it was: {text}");
 }
 
 #[test]

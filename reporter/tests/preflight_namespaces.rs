@@ -7,9 +7,12 @@ mod preflight_support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use preflight_support::{Guard, Namespace, able, beside, close, helper_main, item, open, skip};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use preflight_support::{
+    Guard, Namespace, able, beside, close, helper_main, item, open, settle, skip,
+};
 use serde_json::Value;
 
 const TARGET: &str = "127.0.0.1:8080";
@@ -41,7 +44,7 @@ fn fix(item: &Value) -> String {
 
 #[test]
 fn a_narrow_port_range_fails_at_the_predicted_number() {
-    if !able(&["ip", "setsid"]) {
+    if !able(&["ip", "setsid", "ss"]) {
         return;
     }
     let ns = Namespace::new();
@@ -98,7 +101,7 @@ fn loadgen_meets_the_port_limit(ns: &Namespace, predicted: u64) {
 
 #[test]
 fn a_short_accept_queue_stalls_at_the_predicted_number() {
-    if !able(&["ip", "setsid"]) {
+    if !able(&["ip", "setsid", "ss"]) {
         return;
     }
     let ns = Namespace::new();
@@ -118,12 +121,33 @@ fn a_short_accept_queue_stalls_at_the_predicted_number() {
     assert_eq!(item(&overflows.1, "listener_backlog")["verdict"], "does_not_fit");
     assert!(overflows.1["host"]["counters"]["listen_overflows"].as_u64().unwrap() > 0);
     drop((load, server));
+    if let Some((open, queued)) = loadgen_meets_a_stopped_server(&ns, 2_000) {
+        assert!(close(queued, predicted), "{queued} queued by loadgen, {predicted} predicted");
+        assert!(open < 2_000);
+    }
     ns.sh(&fix(queue));
     fine(&ns.preflight(&plan, None), "somaxconn");
+    if let Some((open, queued)) = loadgen_meets_a_stopped_server(&ns, 2_000) {
+        assert!(open == 2_000 && queued > 4 * predicted, "{open} open, {queued} queued");
+    }
     let mut server = ns.helper(&format!("stall {TARGET}"), None);
     assert_eq!(server.answer(), "ready");
     let (opened, error, _load) = open(&ns, TARGET, 2_000, 700);
     assert_eq!((opened, error.as_str()), (2_000, "none"));
+}
+
+/// Connections that stand and that wait after a server is stopped in mid-ramp.
+fn loadgen_meets_a_stopped_server(ns: &Namespace, connections: u64) -> Option<(u64, u64)> {
+    let (loadgen, server) = (beside("loadgen")?, beside("erlmcp-server")?);
+    let serving = ns.start(&server, &["--log", "error"], None);
+    let _load = ns.load(&loadgen, connections, "500");
+    // The generator's first connection looks the target over; the second belongs to the ramp.
+    while ns.established() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    kill(Pid::from_raw(serving.pid()), Signal::SIGSTOP).expect("the server runs");
+    let open = settle(|| ns.established());
+    Some((open, ns.queued()))
 }
 
 #[test]
@@ -194,20 +218,6 @@ fn sessions(
     result["connections"]["session_alive_peak"].as_u64().expect("a count")
 }
 
-/// A count that has stopped changing.
-fn settle(mut count: impl FnMut() -> u64) -> u64 {
-    let mut last = count();
-    for _ in 0..100 {
-        std::thread::sleep(Duration::from_millis(100));
-        let next = count();
-        if next == last && next > 0 {
-            return next;
-        }
-        last = next;
-    }
-    last
-}
-
 const CONNTRACK_MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 /// Entries during the test: more than a quiet host has, fewer than a process's descriptors.
 const ENTRIES: u64 = 8_000;
@@ -225,7 +235,7 @@ fn tracking() -> Namespace {
 /// has connections that would suffer.
 #[test]
 fn a_full_connection_tracking_table_stops_at_the_predicted_number() {
-    if !able(&["ip", "setsid", "nft"]) {
+    if !able(&["ip", "setsid", "ss", "nft"]) {
         return;
     }
     let Ok(before) = fs::read_to_string(CONNTRACK_MAX) else {
@@ -245,9 +255,10 @@ fn a_full_connection_tracking_table_stops_at_the_predicted_number() {
     fs::write(CONNTRACK_MAX, ENTRIES.to_string()).unwrap();
     let report = asked.preflight(&plan, None);
     let (opened, error, load) = open(&loaded, TARGET, 9_000, 1_500);
+    drop((load, server, loaded));
+    let generated = loadgen_meets_the_table();
     drop(low);
     assert_eq!(fs::read_to_string(CONNTRACK_MAX).unwrap(), before, "the maximum is as before");
-    drop((load, server, loaded));
     let table = failing(&report, "conntrack");
     assert_eq!(table["evidence"], "tried", "{table:#}");
     let note = table["note"].as_str().unwrap_or_default();
@@ -255,7 +266,19 @@ fn a_full_connection_tracking_table_stops_at_the_predicted_number() {
     let predicted = table["holds"].as_u64().unwrap();
     assert!(close(opened, predicted), "{opened} opened, {predicted} predicted");
     assert_eq!(error, "TimedOut");
+    if let Some(open) = generated {
+        assert!(close(open, predicted), "{open} by loadgen, {predicted} predicted");
+    }
     after_conntrack_fix(&before, table, &plan);
+}
+
+/// Connections that the generator comes to under the low maximum.
+fn loadgen_meets_the_table() -> Option<u64> {
+    let (loadgen, server) = (beside("loadgen")?, beside("erlmcp-server")?);
+    let ns = tracking();
+    let _serving = ns.start(&server, &["--log", "error"], None);
+    let _load = ns.load(&loadgen, 9_000, "6000");
+    Some(settle(|| ns.established()))
 }
 
 /// The command is for the host: it runs there, for a moment.
@@ -274,7 +297,7 @@ fn after_conntrack_fix(before: &str, table: &Value, plan: &[&str]) {
 
 #[test]
 fn a_namespace_that_does_not_track_is_found_by_trying() {
-    if !able(&["ip", "setsid"]) {
+    if !able(&["ip", "setsid", "ss"]) {
         return;
     }
     if !Path::new(CONNTRACK_MAX).exists() {
@@ -287,7 +310,7 @@ fn a_namespace_that_does_not_track_is_found_by_trying() {
 
 #[test]
 fn namespaces_are_gone_when_their_owner_is() {
-    if !able(&["ip", "setsid"]) {
+    if !able(&["ip", "setsid", "ss"]) {
         return;
     }
     let ns = Namespace::new();

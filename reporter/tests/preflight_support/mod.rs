@@ -138,6 +138,33 @@ impl Namespace {
         panic!("{} does not listen", program.display());
     }
 
+    /// The generator inside, on its way to `connections`, whatever the plan says.
+    pub fn load(&self, loadgen: &Path, connections: u64, ramp: &str) -> Serving {
+        let child = self
+            .command(&loadgen.to_string_lossy(), None)
+            .args(["-c", &connections.to_string(), "--force", "--ramp", ramp])
+            .args(["-d", "60s", "--timeout", "3s", "--protocol", "http"])
+            .arg("http://127.0.0.1:8080/health")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("loadgen");
+        Serving(child)
+    }
+
+    /// Connections to port 8080 that are established at their client's end.
+    pub fn established(&self) -> u64 {
+        let text = self.sh("ss -Htn state established 'dport = :8080' | wc -l");
+        text.trim().parse().expect("a number")
+    }
+
+    /// Connections that wait to be accepted at port 8080.
+    pub fn queued(&self) -> u64 {
+        let text = self.sh("ss -Hltn 'sport = :8080'");
+        text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a listener")
+    }
+
     /// This test's executable inside, as a helper.
     pub fn helper(&self, task: &str, limit: Option<&str>) -> Helper {
         let me = std::env::current_exe().expect("own path");
@@ -149,6 +176,13 @@ impl Namespace {
 
 /// A process that is ended and reaped with this.
 pub struct Serving(Child);
+
+impl Serving {
+    /// Its pid: `ip netns exec` and prlimit replace themselves.
+    pub fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -176,6 +210,22 @@ pub fn beside(name: &str) -> Option<PathBuf> {
     }
     skip(&format!("{} is not built: the part with it is left out", path.display()));
     None
+}
+
+/// A count that has stopped changing.
+pub fn settle(mut count: impl FnMut() -> u64) -> u64 {
+    let mut last = 0;
+    let mut same = 0;
+    for _ in 0..200 {
+        let next = count();
+        same = if next == last && next > 0 { same + 1 } else { 0 };
+        if same == 4 {
+            return next;
+        }
+        last = next;
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    last
 }
 
 const TASK: &str = "PREFLIGHT_TEST_TASK";

@@ -134,11 +134,12 @@ impl Given<'_> {
         }
     }
 
-    fn place(&self) -> &'static str {
-        match (self.host.container.is_some(), self.host.initial_network) {
-            (true, _) => "container",
-            (false, false) => "network namespace",
-            (false, true) => "system",
+    fn place(&self) -> String {
+        match (self.host.initial_network, &self.host.container) {
+            (false, None) => "network namespace".to_owned(),
+            (false, Some(kind)) => format!("network namespace ({kind})"),
+            (true, Some(_)) => "container".to_owned(),
+            (true, None) => "system".to_owned(),
         }
     }
 
