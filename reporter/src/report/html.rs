@@ -27,7 +27,7 @@ pub(crate) fn ticks(text: &str) -> String {
         .replace('"', "&quot;")
         .replace('\'', "&#39;");
     let parts: Vec<&str> = escaped.split('`').collect();
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return escaped;
     }
     let code = |(index, part): (usize, &&str)| match index % 2 {

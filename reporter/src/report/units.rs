@@ -90,7 +90,7 @@ pub fn share(share: f64) -> String {
     }
     match percent {
         0.0 => "0 %".to_owned(),
-        percent if percent == 100.0 => "100 %".to_owned(),
+        100.0 => "100 %".to_owned(),
         percent if percent < 0.01 => "< 0.01 %".to_owned(),
         percent => format!("{percent:.2} %"),
     }

@@ -16,10 +16,10 @@ pub fn after_failure(
     let stage = results.stages.iter().find(|stage| result.stage.as_ref() == Some(&stage.name));
     match threshold.metric {
         Metric::Success | Metric::Failed => reasons(&stage?.errors),
-        Metric::Dropped => stage.and_then(|stage| dropped(stage)),
+        Metric::Dropped => stage.and_then(dropped),
         Metric::Latency(..) => stage.and_then(|stage| latency(stage, results)),
         Metric::Throughput => stage.and_then(|stage| throughput(threshold.limit, stage, results)),
-        Metric::Sessions => stage.and_then(|stage| sessions(stage)),
+        Metric::Sessions => stage.and_then(sessions),
         Metric::Recovery | Metric::LostRequests => results.failover.as_ref().and_then(recovery),
         Metric::Converge => None,
         Metric::RssGrowth => growth(results),

@@ -230,7 +230,7 @@ fn metrics(dir: &Path, recipe: &Recipe, end: u64, made: &[Made], rng: &mut Rng) 
             .iter()
             .find(|stage| stage.hold.0 <= at && at < stage.hold.1)
             .map_or(0.02, |stage| (stage.requests.len() as f64 / 2_000_000.0).clamp(0.05, 0.7));
-        for replica in 0..recipe.replicas {
+        for (replica, cpu) in cpu.iter_mut().enumerate() {
             let mut incarnation = 1;
             let mut age = second;
             if let Some((killed, target, healthy)) = kill
@@ -241,12 +241,12 @@ fn metrics(dir: &Path, recipe: &Recipe, end: u64, made: &[Made], rng: &mut Rng) 
                     continue;
                 }
                 if at < healthy + S {
-                    cpu[replica] = 0;
+                    *cpu = 0;
                 }
                 incarnation = 2;
                 age = (at + S - healthy) / S;
             }
-            cpu[replica] += ((load + rng.unit() * 0.04) * S as f64) as u64;
+            *cpu += ((load + rng.unit() * 0.04) * S as f64) as u64;
             let rss = 48_000_000.0
                 + 9_000_000.0 * (1.0 - (-(age as f64) / 30.0).exp())
                 + age as f64 * recipe.leak_bytes_per_s
@@ -256,7 +256,7 @@ fn metrics(dir: &Path, recipe: &Recipe, end: u64, made: &[Made], rng: &mut Rng) 
                 address(replica),
                 4_000 + replica as u32 + 100 * incarnation,
                 rss as u64,
-                cpu[replica],
+                cpu,
                 20 + age / 10
             ));
         }
@@ -409,7 +409,7 @@ impl<'a> StageWriter<'a> {
                 service += self.rng.latency(25e6, 0.5);
             }
             // A stall of the server every now and then.
-            if (intended / S) % 47 == 0 {
+            if (intended / S).is_multiple_of(47) {
                 service += (self.rng.unit() * 60e6 * load) as u64;
             }
             let mut request = Request {
@@ -561,7 +561,7 @@ fn samples(
         let mut row = vec![0u64; FIELDS.len()];
         let gauge = open.max(0) as u64;
         row[..3].fill(gauge);
-        row[2] = gauge.saturating_sub(u64::from(gauge > 50 && (at / S) % 13 == 0));
+        row[2] = gauge.saturating_sub(u64::from(gauge > 50 && (at / S).is_multiple_of(13)));
         row[3] = gauge / 2;
         row[6] = sent;
         row[7] = ok / 2;
