@@ -6,10 +6,14 @@
 //! and buffers; it knows neither sessions nor protocols, and it never decides anything: it reports.
 
 mod buffers;
+#[cfg(test)]
+mod conformance;
 mod entry;
 mod epoll;
 mod kernel;
 mod probe;
+#[doc(hidden)]
+pub mod sim;
 mod socket;
 
 use std::io;
