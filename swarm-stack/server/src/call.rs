@@ -25,6 +25,8 @@ pub struct Note {
     pub session_limit: bool,
     /// The session manager records this request, once its answer has passed.
     pub recorded: bool,
+    /// The method, where the session manager knows it and the HTTP layer records it.
+    pub method: Option<&'static str>,
 }
 
 tokio::task_local! {
@@ -48,6 +50,11 @@ pub fn note_session_limit() {
 /// Notes that this request is recorded elsewhere. Outside [`observe`] nothing happens.
 pub fn note_recorded() {
     let _ = NOTE.try_with(|note| note.set(Note { recorded: true, ..note.get() }));
+}
+
+/// Notes the method of a request that the HTTP layer records. Outside [`observe`] nothing happens.
+pub fn note_method(method: &'static str) {
+    let _ = NOTE.try_with(|note| note.set(Note { method: Some(method), ..note.get() }));
 }
 
 /// A cell that travels with the HTTP request's extensions to the handler.

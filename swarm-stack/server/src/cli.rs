@@ -43,8 +43,8 @@ pub struct Options {
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: u16,
 
-    /// Seconds without a message after which a session ends; 0 never. An open GET stream alone
-    /// does not count as a message, so keep this well above the clients' heartbeat interval
+    /// Seconds without a message after which a session ends; 0 never. Keep it well above the
+    /// clients' heartbeat interval. An open GET stream keeps a lean session alive, not an sdk one
     #[arg(
         long,
         env = "SESSION_TTL",
@@ -57,6 +57,10 @@ pub struct Options {
     /// Open sessions beyond which initialize answers 503; 0 is unlimited
     #[arg(long, env = "MAX_SESSIONS", default_value_t = 0, value_name = "N")]
     pub max_sessions: usize,
+
+    /// Who keeps the sessions
+    #[arg(long, env = "SESSIONS", default_value = "lean", value_name = "KIND")]
+    pub sessions: SessionKind,
 
     /// Answer POSTs with application/json where one message is the whole answer, rather than SSE
     #[arg(long, env = "JSON_RESPONSE")]
@@ -91,7 +95,16 @@ Examples:
   erlmcp-server --bind 0.0.0.0 --session-ttl 600  in a container, sessions end after 10 idle minutes
   PORT=18080 erlmcp-server --json-response        environment and options mix; options win";
 
-/// How much is logged. The SDK's own lines appear from `debug` on, its warnings always.
+/// Who keeps the sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionKind {
+    /// Sessions without resumption: least memory, one SSE event an answer
+    Lean,
+    /// The SDK's own manager: event ids, priming events, resumption by Last-Event-ID
+    Sdk,
+}
+
+/// How much is logged. The SDK's own lines appear from `debug` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// Failures only

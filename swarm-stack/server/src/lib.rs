@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod call;
 pub mod cli;
 pub mod clock;

@@ -2,6 +2,8 @@
 //!
 //! Owns levels and format. It must not know who logs, apart from the SDK, which is quieter.
 
+use std::io::IsTerminal as _;
+
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -21,6 +23,9 @@ pub fn start(level: LogLevel) {
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
     };
     let targets = Targets::new().with_target("erlmcp_server", own).with_target("rmcp", sdk);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(targets);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_filter(targets);
     tracing_subscriber::registry().with(lines).init();
 }

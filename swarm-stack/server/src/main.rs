@@ -6,6 +6,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use erlmcp_server::{cli::Options, limits, logging, server};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     logging::start(options.log);

@@ -8,12 +8,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    cli::Options,
+    cli::{Options, SessionKind},
     handler::Handler,
     lines,
     listen::{accept_until, listen},
     metrics::{Carrier, Metrics},
-    web,
+    sessions::{Book, lean::LeanSessions, sdk::SdkSessions},
+    web::{self, AnswerForm},
 };
 
 /// How long sessions may take to end once they are told to.
@@ -36,8 +37,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let stop = Stop::default();
     let metrics = Metrics::new();
     let handler = Handler::new(metrics.clone(), stop.streams.clone());
-    let mcp = web::mcp_service(&options, &metrics, handler.clone(), &stop.streams, &stop.sessions);
-    let routes = web::main_routes(mcp, metrics.clone(), stop.health.clone());
+    let routes = routes(&options, &metrics, &handler, &stop);
     let tracker = TaskTracker::new();
 
     let spawn_http = {
@@ -100,6 +100,38 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!("{name}: stopping, requests in flight have {} s", options.grace);
     end(&options, &stop, &tracker, &metrics, &mut signals).await;
     Ok(())
+}
+
+/// The routes of the main port, on the sessions that the options ask for.
+fn routes(
+    options: &Options,
+    metrics: &Arc<Metrics>,
+    handler: &Handler,
+    stop: &Stop,
+) -> axum::Router {
+    let book = Book::new(metrics.clone(), options.max_sessions);
+    let form = AnswerForm::of(options);
+    let (health, closing) = (stop.health.clone(), stop.sessions.clone());
+    match options.sessions {
+        SessionKind::Sdk => {
+            let sessions = SdkSessions::new(book, options.session_ttl(), stop.streams.clone());
+            let mcp = web::mcp_service(options, handler.clone(), Arc::new(sessions), closing);
+            web::main_routes(mcp, form, metrics.clone(), health)
+        }
+        SessionKind::Lean => {
+            let sessions = Arc::new(LeanSessions::new(book));
+            if let Some(limit) = options.session_ttl() {
+                tokio::spawn(sessions.clone().expire(limit));
+            }
+            let (streams, ending) = (stop.streams.clone(), sessions.clone());
+            tokio::spawn(async move {
+                streams.cancelled().await;
+                ending.end_streams();
+            });
+            let mcp = web::mcp_service(options, handler.clone(), sessions, closing);
+            web::main_routes(mcp, form, metrics.clone(), health)
+        }
+    }
 }
 
 /// The stages of the end, in their order.

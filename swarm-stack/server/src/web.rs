@@ -14,57 +14,92 @@ use axum::{
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::transport::{
+    StreamableHttpServerConfig, StreamableHttpService,
+    streamable_http_server::session::SessionManager,
+};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{self, Mark, Note},
-    cli::Options,
+    answers,
+    call::{self, Mark},
+    cli::{Options, SessionKind},
     clock::Tick,
     handler::Handler,
     metrics::{Carrier, Metrics, Outcome, method_label},
-    sessions::Sessions,
 };
 
-/// The SDK's service with this server's handler and sessions.
-pub type Mcp = StreamableHttpService<Handler, Sessions>;
-
-/// Builds the SDK's service. `closing` ends every session and every answer at once.
-pub fn mcp_service(
+/// Builds the SDK's service on `sessions`. `closing` ends every session and every answer at once.
+pub fn mcp_service<M: SessionManager>(
     options: &Options,
-    metrics: &Arc<Metrics>,
     handler: Handler,
-    stopping: &CancellationToken,
-    closing: &CancellationToken,
-) -> Mcp {
-    let sessions = Sessions::new(
-        metrics.clone(),
-        options.max_sessions,
-        options.session_ttl(),
-        stopping.clone(),
-    );
+    sessions: Arc<M>,
+    closing: CancellationToken,
+) -> StreamableHttpService<Handler, M> {
     // Any Host is served: the stack's clients come by service name, task address or balancer, and
     // the tools read nothing that a rebound browser page could not have without the server.
-    let config = StreamableHttpServerConfig::default()
+    let mut config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(!options.stateless)
         .with_json_response(options.json_response)
-        .with_cancellation_token(closing.clone())
+        .with_cancellation_token(closing)
         .disable_allowed_hosts();
-    StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(sessions), config)
+    if options.sessions == SessionKind::Lean {
+        // A priming event promises that the stream can be resumed.
+        config = config.with_sse_retry(None);
+    }
+    StreamableHttpService::new(move || Ok(handler.clone()), sessions, config)
 }
 
-#[derive(Clone)]
-struct App {
-    mcp: Mcp,
+struct App<M> {
+    mcp: StreamableHttpService<Handler, M>,
+    form: AnswerForm,
     metrics: Arc<Metrics>,
     stopping: CancellationToken,
 }
 
+/// What a sessions-era answer looks like on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerForm {
+    /// As the SDK gives it: head at once, events as they come.
+    AsGiven,
+    /// Head and first event together.
+    OnePiece,
+    /// JSON where it is one message.
+    Json,
+}
+
+impl AnswerForm {
+    /// The form that the options ask for.
+    pub fn of(options: &Options) -> Self {
+        match (options.json_response, options.sessions) {
+            (true, _) => Self::Json,
+            (false, SessionKind::Lean) => Self::OnePiece,
+            (false, SessionKind::Sdk) => Self::AsGiven,
+        }
+    }
+}
+
+impl<M> Clone for App<M> {
+    fn clone(&self) -> Self {
+        Self {
+            mcp: self.mcp.clone(),
+            form: self.form,
+            metrics: self.metrics.clone(),
+            stopping: self.stopping.clone(),
+        }
+    }
+}
+
 /// The routes of the main port.
-pub fn main_routes(mcp: Mcp, metrics: Arc<Metrics>, stopping: CancellationToken) -> Router {
-    let app = App { mcp, metrics, stopping };
+pub fn main_routes<M: SessionManager>(
+    mcp: StreamableHttpService<Handler, M>,
+    form: AnswerForm,
+    metrics: Arc<Metrics>,
+    stopping: CancellationToken,
+) -> Router {
+    let app = App { mcp, form, metrics, stopping };
     Router::new().route("/mcp", any(serve_mcp)).route("/health", get(health)).with_state(app)
 }
 
@@ -73,7 +108,10 @@ pub fn metrics_routes(metrics: Arc<Metrics>) -> Router {
     Router::new().route("/metrics", get(exposition)).with_state(metrics)
 }
 
-async fn serve_mcp(State(app): State<App>, mut request: Request<Body>) -> Response {
+async fn serve_mcp<M: SessionManager>(
+    State(app): State<App<M>>,
+    mut request: Request<Body>,
+) -> Response {
     let arrived = Tick::now();
     let label = label_by_head(request.method(), request.headers());
     let mark = Mark::default();
@@ -84,11 +122,21 @@ async fn serve_mcp(State(app): State<App>, mut request: Request<Body>) -> Respon
         app.metrics.request(Carrier::Http, "initialize", Outcome::SessionLimit, took);
         return session_limit_response();
     }
-    if let Note { recorded: false, .. } = note {
+    if !note.recorded {
+        let label = note.method.unwrap_or(label);
         let outcome = mark.failure().unwrap_or_else(|| outcome_by_status(response.status()));
         app.metrics.request(Carrier::Http, label, outcome, arrived.elapsed());
     }
-    response.map(Body::new)
+    let response = response.map(Body::new);
+    // The stateless era knows its first message before its head: the SDK chooses the form itself.
+    if !note.recorded || !answers::is_sse(&response) {
+        return response;
+    }
+    match app.form {
+        AnswerForm::AsGiven => response,
+        AnswerForm::OnePiece => answers::in_one_piece(response).await,
+        AnswerForm::Json => answers::as_json(response).await,
+    }
 }
 
 /// The method as far as the head tells it: exact in the stateless era, where a header names it.
@@ -117,7 +165,7 @@ fn session_limit_response() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response()
 }
 
-async fn health(State(app): State<App>) -> Response {
+async fn health<M>(State(app): State<App<M>>) -> Response {
     let stopping = app.stopping.is_cancelled();
     let status = if stopping { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let body = json!({
