@@ -12,8 +12,6 @@ mod entry;
 mod epoll;
 mod kernel;
 mod probe;
-#[doc(hidden)]
-pub mod sim;
 mod socket;
 
 use std::io;
