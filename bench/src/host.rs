@@ -36,8 +36,8 @@ pub fn memory_available_bytes() -> u64 {
     kib_field("/proc/meminfo", "MemAvailable:").unwrap_or(0)
 }
 
-/// Kernel objects (sockets, files, inodes, dentries) in bytes, the meminfo field Slab; 0 if it cannot
-/// be read. Other processes' memory does not move it, as it would MemAvailable.
+/// Kernel objects (sockets, files, inodes, dentries) in bytes, the meminfo field Slab; 0 if it
+/// cannot be read. Other processes' memory does not move it, as it would MemAvailable.
 pub fn kernel_objects_bytes() -> u64 {
     kib_field("/proc/meminfo", "Slab:").unwrap_or(0)
 }

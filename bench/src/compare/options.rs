@@ -6,8 +6,8 @@ use clap::Parser;
 
 use crate::units;
 
-/// Runs every HTTP load generator that is on PATH against the same fast target, closed loop, turn by
-/// turn, and prints requests a second and generator CPU for each request.
+/// Runs every HTTP load generator that is on PATH against the same fast target, closed loop, turn
+/// by turn, and prints requests a second and generator CPU for each request.
 ///
 /// Requests are counted by the target, not by the tools; CPU is what the kernel charged to the
 /// tool's process, user and system.

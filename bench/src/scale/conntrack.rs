@@ -50,9 +50,10 @@ pub fn make_room(connections: u64, may_raise: bool) -> Result<Option<Raised>> {
     }
     if !may_raise {
         bail!(
-            "net.netfilter.nf_conntrack_max is {max} and {needed} entries are needed: beyond it the \
-             kernel drops SYNs silently. Raise it (sysctl -w net.netfilter.nf_conntrack_max={needed}), \
-             or let this program do so for the run with --raise-conntrack"
+            "net.netfilter.nf_conntrack_max is {max} and {needed} entries are needed: beyond it \
+             the kernel drops SYNs silently. Raise it (sysctl -w \
+             net.netfilter.nf_conntrack_max={needed}), or let this program do so for the run \
+             with --raise-conntrack"
         );
     }
     fs::write(MAX, needed.to_string())
