@@ -13,8 +13,9 @@
 //! | full | stress at the top | N | by size | 40 min |
 //! | full | failover, scaling | N | as the top | steps with 3 min between them |
 //!
-//! "By size": 1,000/s up to 1K connections, 2,000/s up to 10K, 3,000/s up to 50K, 3,500/s above,
-//! and never less than it takes for every session to be asked within 95 % of its heartbeat.
+//! "By size": 1,000/s up to 1K connections, 2,000/s up to 10K, 3,000/s up to 50K, 3,500/s above
+//! and in the stages with N connections, and never less than it takes for every session to be asked
+//! within 95 % of its heartbeat. No connection is asked more than 100 times a second.
 
 use super::record::StageKind;
 use crate::clock::SECOND_NS;
@@ -26,6 +27,10 @@ const BASELINE_RATE_PER_S: f64 = 200.0;
 const STRESS_CONNECTIONS: [u64; 4] = [1_000, 10_000, 50_000, 100_000];
 const RATE_BY_CONNECTIONS: [(u64, f64); 4] =
     [(1_000, 1_000.0), (10_000, 2_000.0), (50_000, 3_000.0), (u64::MAX, 3_500.0)];
+/// Where the thresholds are judged there must be load enough to meet them.
+const TOP_RATE_PER_S: f64 = 3_500.0;
+/// Requests of one connection wait for each other, so that a few of them cannot carry the top rate.
+const RATE_A_CONNECTION_PER_S: f64 = 100.0;
 /// Share of the heartbeat interval within which the rate reaches every session once.
 const HEARTBEAT_SHARE: f64 = 0.95;
 /// What a replica opens beside its sessions: listeners, logs, event loops, health checks.
@@ -186,9 +191,10 @@ pub fn plan(wanted: &Wanted) -> Vec<Stage> {
 }
 
 fn stress(wanted: &Wanted, times: &Times, connections: u64) -> Stage {
+    let top = connections == wanted.connections;
     let rate_per_s =
-        wanted.rate_per_s.unwrap_or_else(|| rate_by_size(connections, wanted.heartbeat_ns));
-    let hold_ns = if connections == wanted.connections {
+        wanted.rate_per_s.unwrap_or_else(|| rate_by_size(connections, wanted.heartbeat_ns, top));
+    let hold_ns = if top {
         let turn_s = connections as f64 / rate_per_s.max(f64::MIN_POSITIVE);
         let heartbeat_s = wanted.heartbeat_ns as f64 / SECOND_NS as f64;
         // A rate too low to reach every session within the heartbeat reaches it never in time;
@@ -211,13 +217,15 @@ fn stress(wanted: &Wanted, times: &Times, connections: u64) -> Stage {
 }
 
 /// Requests a second for so many connections, so that each is asked within its heartbeat.
-fn rate_by_size(connections: u64, heartbeat_ns: u64) -> f64 {
+fn rate_by_size(connections: u64, heartbeat_ns: u64, top: bool) -> f64 {
     let by_size = RATE_BY_CONNECTIONS
         .iter()
         .find(|(up_to, _)| connections <= *up_to)
         .map_or(0.0, |(_, rate_per_s)| *rate_per_s);
+    let wanted = if top { by_size.max(TOP_RATE_PER_S) } else { by_size };
     let heartbeat_s = heartbeat_ns.max(1) as f64 / SECOND_NS as f64;
-    by_size.max((connections as f64 / (heartbeat_s * HEARTBEAT_SHARE)).ceil())
+    let alive = (connections as f64 / (heartbeat_s * HEARTBEAT_SHARE)).ceil();
+    wanted.min(connections as f64 * RATE_A_CONNECTION_PER_S).max(alive)
 }
 
 /// 12 -> (16, 8): a third more, a third less, and always a change of at least one.
@@ -348,6 +356,17 @@ mod tests {
             let Steps::Hold { hold_ns } = top.steps else { panic!("stress holds") };
             assert!(hold_ns as f64 / SECOND_NS as f64 >= turn_s, "{connections}");
         }
+    }
+
+    #[test]
+    fn the_stages_that_are_judged_have_the_top_rate() {
+        let rates = |connections| {
+            let stages = plan(&wanted(Profile::Quick, connections));
+            stages.iter().map(|stage| stage.rate_per_s).collect::<Vec<_>>()
+        };
+        assert_eq!(rates(1_000), [200.0, 3_500.0, 3_500.0, 3_500.0]);
+        assert_eq!(rates(10_000), [200.0, 1_000.0, 3_500.0, 3_500.0, 3_500.0]);
+        assert_eq!(rates(20), [200.0, 2_000.0, 2_000.0, 2_000.0]);
     }
 
     #[test]
