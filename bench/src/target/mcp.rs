@@ -63,10 +63,20 @@ impl Texts {
     }
 }
 
-const SESSION_TOOLS: &str =
-    r#"{"tools":[{"name":"echo","description":"Answers ok.","inputSchema":{"type":"object"}}]}"#;
-const STATELESS_TOOLS: &str = r#"{"resultType":"complete","tools":[{"name":"echo","description":"Answers ok.","inputSchema":{"type":"object"}}],"ttlMs":0,"cacheScope":"public"}"#;
-const DISCOVERED: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"public","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fast-target","version":"0.1.0"}}}"#;
+const SESSION_TOOLS: &str = concat!(
+    r#"{"tools":[{"name":"echo","description":"Answers ok.","#,
+    r#""inputSchema":{"type":"object"}}]}"#
+);
+const STATELESS_TOOLS: &str = concat!(
+    r#"{"resultType":"complete","tools":[{"name":"echo","description":"Answers ok.","#,
+    r#""inputSchema":{"type":"object"}}],"ttlMs":0,"cacheScope":"public"}"#
+);
+const DISCOVERED: &str = concat!(
+    r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"#,
+    r#""capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"public","#,
+    r#""_meta":{"io.modelcontextprotocol/serverInfo":"#,
+    r#"{"name":"fast-target","version":"0.1.0"}}}"#
+);
 
 /// Answers one HTTP request into `out`; `arrived_ns` is 0 where no fault asks for it.
 pub fn http(
@@ -274,8 +284,12 @@ fn stateless(
     if method == "subscriptions/listen" {
         worker.counters().add(Count::Streams, 1);
         out.extend_from_slice(reply::STREAM_HEAD);
-        let before = br#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{},"_meta":{"io.modelcontextprotocol/subscriptionId":"#;
-        reply::event(out, &[before, id, b"}}}"]);
+        let before = concat!(
+            r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","#,
+            r#""params":{"notifications":{},"#,
+            r#""_meta":{"io.modelcontextprotocol/subscriptionId":"#
+        );
+        reply::event(out, &[before.as_bytes(), id, b"}}}"]);
         return true;
     }
     result(worker, message, request.body, fate, framing, None, out);
@@ -353,7 +367,11 @@ fn initialize_result(body: &[u8]) -> String {
     let newest = SESSION_REVISIONS[SESSION_REVISIONS.len() - 1];
     let revision = SESSION_REVISIONS.into_iter().find(|&known| known == asked).unwrap_or(newest);
     format!(
-        r#"{{"protocolVersion":"{revision}","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"fast-target","version":"0.1.0"}}}}"#
+        concat!(
+            r#"{{"protocolVersion":"{}","capabilities":{{"tools":{{}}}},"#,
+            r#""serverInfo":{{"name":"fast-target","version":"0.1.0"}}}}"#
+        ),
+        revision
     )
 }
 
