@@ -112,14 +112,20 @@ fn top_stage(stages: &[Stage]) -> Option<&Stage> {
     stress.max_by_key(size).or_else(|| stages.iter().max_by_key(size))
 }
 
-/// The longest hold phase of a stage that neither kills nor scales; the later of equal ones.
+/// The longest hold phase in which the number of sessions was constant, of a stage that neither
+/// kills nor scales; the later of equal ones.
 fn memory_window(stages: &[Stage]) -> Option<replicas::Window> {
     stages
         .iter()
         .filter(|stage| matches!(stage.record.kind, StageKind::Baseline | StageKind::Stress))
-        .filter_map(|stage| Some((stage, stage.merged.as_ref()?.frame.hold?)))
-        .max_by_key(|(_, hold)| hold.length_ns())
-        .map(|(stage, span)| replicas::Window { stage: stage.record.name.clone(), span })
+        .filter_map(|stage| {
+            let span = stage.merged.as_ref()?.frame.hold?;
+            let sessions = stage.alive_in_hold()?;
+            let stage = stage.record.name.clone();
+            Some(replicas::Window { stage, span, sessions })
+        })
+        .filter(replicas::Window::is_constant)
+        .max_by_key(|window| window.span.length_ns())
 }
 
 fn replica_results(

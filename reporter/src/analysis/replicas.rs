@@ -44,6 +44,19 @@ pub struct Window {
     pub stage: String,
     /// Its hold phase.
     pub span: Span,
+    /// The lowest and the highest number of sessions alive in it.
+    pub sessions: (u64, u64),
+}
+
+/// Share of the highest number of sessions that the lowest may be for both to count as one.
+const CONSTANT_SHARE: f64 = 0.98;
+
+impl Window {
+    /// Memory that follows the number of sessions says nothing of growth.
+    pub fn is_constant(&self) -> bool {
+        let (low, high) = self.sessions;
+        high > 0 && low as f64 >= high as f64 * CONSTANT_SHARE
+    }
 }
 
 /// Memory of one replica in the window.
@@ -160,7 +173,7 @@ mod tests {
 
     fn window(seconds: u64) -> Window {
         let span = Span { start_ns: SECOND_NS, end_ns: (1 + seconds) * SECOND_NS };
-        Window { stage: "stress".to_owned(), span }
+        Window { stage: "stress".to_owned(), span, sessions: (99, 100) }
     }
 
     /// A replica of 100 MiB that grows by `bytes_per_s`, with a saw tooth of 2 MiB.
@@ -196,6 +209,13 @@ mod tests {
         let reason = memory(&restarted, &window(600)).trend.expect_err("another process");
         assert!(reason.contains("started anew"));
         assert!(memory(&[], &window(600)).trend.is_err());
+    }
+
+    #[test]
+    fn a_window_in_which_sessions_come_or_go_is_none() {
+        assert!(window(600).is_constant());
+        assert!(!Window { sessions: (97, 100), ..window(600) }.is_constant());
+        assert!(!Window { sessions: (0, 0), ..window(600) }.is_constant());
     }
 
     #[test]

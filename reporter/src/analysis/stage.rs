@@ -116,15 +116,7 @@ impl Stage {
         result.tcp_open_peak = peak(&self.timeline.tcp_open);
         result.session_alive_peak = peak(&self.timeline.session_alive);
         result.stream_open_peak = peak(&self.timeline.stream_open);
-        result.session_alive_min = merged.frame.hold.and_then(|hold| {
-            let buckets = &merged.frame.buckets;
-            let whole = |bucket: &usize| {
-                hold.start_ns <= buckets.start_of(*bucket)
-                    && buckets.start_of(*bucket) + buckets.width_ns <= hold.end_ns
-            };
-            let alive = |bucket: usize| self.timeline.session_alive[bucket];
-            (0..buckets.count).filter(whole).filter_map(alive).min()
-        });
+        result.session_alive_min = self.alive_in_hold().map(|(low, _)| low);
         let ramp = merged.phases.iter().find(|phase| phase.name == "ramp");
         result.ramp_ns = ramp.and_then(|ramp| {
             let next = merged.phases.iter().find(|phase| phase.at_ns > ramp.at_ns)?;
@@ -133,6 +125,22 @@ impl Stage {
         result.connect_ns = merged.sessions.connect.percentiles();
         result.session_ns = merged.sessions.establish.percentiles();
         result
+    }
+
+    /// The lowest and the highest number of sessions alive in the hold phase's whole buckets.
+    pub fn alive_in_hold(&self) -> Option<(u64, u64)> {
+        let frame = &self.merged.as_ref()?.frame;
+        let (hold, buckets) = (frame.hold?, &frame.buckets);
+        let whole = |bucket: &usize| {
+            let start = buckets.start_of(*bucket);
+            hold.start_ns <= start && start + buckets.width_ns <= hold.end_ns
+        };
+        let alive = |bucket: usize| self.timeline.session_alive[bucket];
+        let inside = (0..buckets.count).filter(whole).filter_map(alive);
+        inside.fold(None, |range, alive| {
+            let (low, high) = range.unwrap_or((alive, alive));
+            Some((low.min(alive), high.max(alive)))
+        })
     }
 
     /// Its kills.

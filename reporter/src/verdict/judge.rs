@@ -306,17 +306,18 @@ fn growth(results: &Results) -> Found {
         .max();
     match longest {
         Some(hold) if hold < WINDOW_NS_MIN => Found::NotPlanned(format!(
-            "the longest hold phase with constant sessions is {} s; a trend of memory needs {} s",
+            "the longest hold phase without kills or scaling is {} s; a trend of memory needs {} s",
             hold / 1_000_000_000,
             WINDOW_NS_MIN / 1_000_000_000
         )),
         Some(_) if results.backend == "external" => Found::NotPlanned(
             "the server's processes are not on this host: its memory was not sampled".to_owned(),
         ),
-        Some(_) => Found::Missing {
-            stage: None,
-            because: "cannot tell: no replica has enough samples of its memory".to_owned(),
-        },
+        Some(_) => {
+            let reason = results.replicas.iter().find_map(|replica| replica.rss_because.as_deref());
+            let reason = reason.unwrap_or("no replica has samples of its memory");
+            Found::Missing { stage: None, because: format!("cannot tell: {reason}") }
+        }
         None => Found::Missing {
             stage: None,
             because: "no stage reached a hold phase with constant sessions".to_owned(),

@@ -8,6 +8,8 @@ pub mod threshold;
 pub mod validity;
 
 use crate::analysis::Analysis;
+use crate::analysis::frame::Span;
+use crate::analysis::replicas::cpu_cores;
 use crate::analysis::stage::Stage;
 use crate::results::{
     Finding, RESULTS_VERSION, Results, ServerResult, Severity, StageResult, Verdict,
@@ -131,7 +133,7 @@ fn facts(
     let result = stage.result();
     let record = &stage.record;
     let whole = |column: &str| analysis.host.growth(column, record.start_ns, record.end_ns);
-    let (busy, steal) = host_shares(analysis, merged.frame.hold);
+    let shares = host_shares(analysis, stage, merged.frame.hold);
     let total = |name: &str| merged.samples.total(name).unwrap_or(0);
     Some(StageFacts {
         name: record.name.clone(),
@@ -162,28 +164,43 @@ fn facts(
         syn_retransmits: whole("tcp_syn_retrans"),
         listen_overflows: whole("listen_overflows"),
         softnet_dropped: whole("softnet_dropped"),
-        host_busy_share: busy,
-        host_steal_share: steal,
+        host_busy_share: shares.map(|shares| shares.busy),
+        host_steal_share: shares.map(|shares| shares.steal),
+        own_cpu_share: shares.and_then(|shares| shares.own),
         shared_host: analysis.run.backend == "local",
     })
 }
 
-/// Shares of the host's CPU time in the hold phase: busy and stolen.
-fn host_shares(
-    analysis: &Analysis,
-    hold: Option<crate::analysis::frame::Span>,
-) -> (Option<f64>, Option<f64>) {
-    let Some(hold) = hold else { return (None, None) };
+/// Where the host's CPU time went in a hold phase.
+#[derive(Clone, Copy, Debug)]
+struct HostShares {
+    /// Used over all.
+    busy: f64,
+    /// Taken by the hypervisor over all.
+    steal: f64,
+    /// Of servers and generator over what was used.
+    own: Option<f64>,
+}
+
+fn host_shares(analysis: &Analysis, stage: &Stage, hold: Option<Span>) -> Option<HostShares> {
+    let hold = hold?;
     let growth = |column: &str| analysis.host.growth(column, hold.start_ns, hold.end_ns);
-    let (Some(busy), Some(idle)) = (growth("cpu_busy_ns"), growth("cpu_idle_ns")) else {
-        return (None, None);
-    };
+    let (busy, idle) = (growth("cpu_busy_ns")?, growth("cpu_idle_ns")?);
     let steal = growth("cpu_steal_ns").unwrap_or(0.0);
     let all = busy + idle + steal;
-    if all <= 0.0 {
-        return (None, None);
+    if all <= 0.0 || busy <= 0.0 {
+        return None;
     }
-    (Some(busy / all), Some(steal / all))
+    // Cores on average, so that the different sampling instants do not matter.
+    let used_cores = busy / all * f64::from(analysis.run.host.cores.max(1));
+    let servers: Option<f64> = analysis
+        .processes
+        .values()
+        .filter_map(|samples| cpu_cores(samples, hold))
+        .reduce(|a, b| a + b);
+    let workers: f64 = stage.generator.per_worker.iter().filter_map(|it| it.cpu_share).sum();
+    let own = servers.map(|servers| ((servers + workers) / used_cores).min(1.0));
+    Some(HostShares { busy: busy / all, steal: steal / all, own })
 }
 
 /// What makes a stage's figures doubtful: its own findings and those on the whole run.

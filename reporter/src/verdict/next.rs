@@ -20,7 +20,10 @@ pub fn after_failure(
         Metric::Latency(..) => stage.and_then(|stage| latency(stage, results)),
         Metric::Throughput => stage.and_then(|stage| throughput(threshold.limit, stage, results)),
         Metric::Sessions => stage.and_then(sessions),
-        Metric::Recovery | Metric::LostRequests => results.failover.as_ref().and_then(recovery),
+        Metric::Recovery | Metric::LostRequests => {
+            let kill = results.failover.as_ref()?;
+            recovery(kill).or_else(|| stage.and_then(sessions))
+        }
         Metric::Converge => None,
         Metric::RssGrowth => growth(results),
     }
@@ -37,8 +40,9 @@ pub fn why_never(kill: &FailoverResult) -> String {
             units::duration(started)
         ),
         (Some(_), Some(_), away) => format!(
-            "never: {away} of {} lost sessions were not alive again by the end of the stage",
-            kill.sessions_lost
+            "never: {} of {} lost sessions were not alive again by the end of the stage",
+            units::count(away),
+            units::count(kill.sessions_lost)
         ),
     }
 }
@@ -121,8 +125,13 @@ fn latency(stage: &StageResult, results: &Results) -> Option<String> {
     let cpu = busiest_replica(results).map_or(String::new(), |(address, cores)| {
         format!("; the busiest replica, {address}, used {cores:.2} cores")
     });
+    let busy = results
+        .findings
+        .iter()
+        .find(|finding| finding.rule == "host_cpu" && finding.stage.as_ref() == Some(&stage.name))
+        .map_or(String::new(), |finding| format!("; {}", finding.because));
     Some(format!(
-        "service p99 is {} of response p99 {}: the time passes in the servers{cpu}",
+        "service p99 is {} of response p99 {}: the time passes after sending{cpu}{busy}",
         units::duration(service.p99),
         units::duration(response.p99)
     ))
@@ -169,7 +178,10 @@ fn sessions(stage: &StageResult) -> Option<String> {
 
 fn recovery(kill: &FailoverResult) -> Option<String> {
     let (started, healthy) = (kill.replica_started_ns?, kill.replica_healthy_ns?);
-    let sessions = kill.sessions_recovered_ns.unwrap_or(0);
+    let sessions = match kill.sessions_lost {
+        0 => 0,
+        _ => kill.sessions_recovered_ns?,
+    };
     Some(if sessions > healthy {
         format!(
             "the replica was healthy after {} and the last session back after {}: see the \

@@ -25,6 +25,8 @@ pub const ENOBUFS_SHARE: f64 = 0.01;
 pub const SYN_RETRANSMITS_SHARE: f64 = 0.001;
 /// Share of the planned connections that must have been open for the stage to be what it says.
 pub const CONNECTIONS_SHARE: f64 = 0.99;
+/// Share of the planned connections from which failures on this host count.
+pub const LOCAL_FAILURES_SHARE: f64 = 0.001;
 /// CPU time stolen by the hypervisor.
 pub const STEAL_SHARE: f64 = 0.02;
 /// Host CPU use from which a generator and servers on one host compete.
@@ -95,13 +97,16 @@ pub struct StageFacts {
     pub host_busy_share: Option<f64>,
     /// CPU time stolen, hold phase.
     pub host_steal_share: Option<f64>,
+    /// CPU time of the replicas and the generator over all CPU time used on the host, hold phase.
+    pub own_cpu_share: Option<f64>,
     /// Server and generator share the host.
     pub shared_host: bool,
 }
 
 /// All findings of a stage.
 pub fn stage(facts: &StageFacts) -> Vec<Finding> {
-    let rules: [fn(&StageFacts) -> Option<Finding>; 13] = [
+    let rules: [fn(&StageFacts) -> Option<Finding>; 14] = [
+        local_failures,
         exit_code,
         no_hold,
         slip,
@@ -292,6 +297,23 @@ pub fn connections(facts: &StageFacts) -> Option<Finding> {
     )
 }
 
+/// Attempts to connect failed before a packet left this host.
+pub fn local_failures(facts: &StageFacts) -> Option<Finding> {
+    let failed = facts.connect_failures.get("no_address").copied().unwrap_or(0);
+    if failed < 10 || (failed as f64) < facts.planned as f64 * LOCAL_FAILURES_SHARE {
+        return None;
+    }
+    // Where replicas are killed or scaled, recovery is judged: a session that the generator could
+    // not make again would count against the server.
+    let severity = if facts.disturbed { Severity::Invalid } else { facts.falsified() };
+    let because = format!(
+        "{} attempts to connect found no free source address and port on this host",
+        units::count(failed)
+    );
+    let next = "Add source addresses (--sources), see net.ipv4.ip_local_port_range and TIME_WAIT.";
+    facts.finding("no_address", severity, because, next)
+}
+
 /// Receives found no buffer again and again.
 pub fn buffers(facts: &StageFacts) -> Option<Finding> {
     let share = facts.enobufs as f64 / facts.completions.max(1) as f64;
@@ -358,15 +380,21 @@ pub fn clock_step(facts: &StageFacts, log: &LogResult) -> Option<Finding> {
     facts.finding("clock_step", severity, because, next)
 }
 
-/// Generator and servers compete for one host's cores.
+/// Generator and servers compete for one host's cores, with each other or with other programs.
 pub fn host_cpu(facts: &StageFacts) -> Option<Finding> {
     let busy = facts.host_busy_share.filter(|busy| *busy >= HOST_BUSY && facts.shared_host)?;
+    let own = facts.own_cpu_share;
+    let whose = own.map_or(String::new(), |own| {
+        format!(", {:.0} % of that by servers and generator", own * 100.0)
+    });
     let because = format!(
-        "all cores of the host were {:.0} % busy with servers and generator together: the latency \
-         contains their waiting for each other",
+        "the host's cores were {:.0} % busy{whose}: the latency contains waiting for a core",
         busy * 100.0
     );
-    let next = "Run the generator on a host of its own, or lower the rate.";
+    let next = match own {
+        Some(own) if own < 0.7 => "Stop the other programs on this host.",
+        _ => "Run the generator on a host of its own, or lower the rate.",
+    };
     facts.finding("host_cpu", Severity::Suspect, because, next)
 }
 
@@ -617,9 +645,36 @@ mod tests {
                 facts.connect_failures.insert(reason.to_owned(), 1_000);
             }
         };
-        assert_eq!(spoken(short("no_address")), only("connections", Severity::Invalid));
+        let own = [
+            ("no_address".to_owned(), Severity::Invalid),
+            ("connections".to_owned(), Severity::Invalid),
+        ];
+        assert_eq!(spoken(short("no_address")), own);
         assert_eq!(spoken(short("refused")), only("connections", Severity::Suspect));
         assert_eq!(spoken(|facts| facts.tcp_open_peak = Some(9_950)), []);
+    }
+
+    #[test]
+    fn sessions_that_this_host_could_not_make_again_are_not_the_servers() {
+        let failed = |count: u64, disturbed: bool| {
+            move |facts: &mut StageFacts| {
+                facts.connect_failures.insert("no_address".to_owned(), count);
+                facts.disturbed = disturbed;
+                facts.judged = false;
+            }
+        };
+        assert_eq!(spoken(failed(17_000, true)), only("no_address", Severity::Invalid));
+        assert_eq!(spoken(failed(17_000, false)), only("no_address", Severity::Suspect));
+        assert_eq!(spoken(failed(9, true)), []);
+    }
+
+    #[test]
+    fn a_busy_host_names_whose_work_it_is() {
+        let mut facts = StageFacts { host_busy_share: Some(0.99), ..sound() };
+        facts.own_cpu_share = Some(0.2);
+        let finding = host_cpu(&facts).expect("it is busy");
+        assert!(finding.because.contains("20 % of that by servers and generator"));
+        assert!(finding.next.contains("other programs"));
     }
 
     #[test]

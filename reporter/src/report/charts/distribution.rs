@@ -105,7 +105,11 @@ impl Cells {
                 let x = axes.px((at as f64 - buckets.start_ns as f64) / 1e9);
                 canvas.line(&[(x, axes.place.1), (x, axes.place.3)], Role::Muted, 1.0);
                 let x = if held == Hold::Right { x - 4.0 } else { x + 4.0 };
-                if x + 30.0 < f64::from(WIDTH) {
+                if x + 34.0 < f64::from(WIDTH) {
+                    let width = super::canvas::text_width(word, SMALL) + 4.0;
+                    let left = if held == Hold::Right { x - width } else { x - 2.0 };
+                    let top = axes.place.1 + 1.0;
+                    canvas.rect((left, top), (left + width, top + 15.0), Role::Paper, 0.85);
                     canvas.text((x, axes.place.1 + 9.0), word, SMALL, Role::Muted, held);
                 }
             }

@@ -434,7 +434,7 @@ fn baseline(canvas: &Canvas<'_>, axes: &Axes) {
 /// Vertical lines through all panels, with words above in as many rows as they need; and the
 /// stages' names.
 fn words(canvas: &Canvas<'_>, view: &View<'_>, panels: &[Axes]) {
-    let (first, last) = (&panels[0], &panels[panels.len() - 1]);
+    let first = &panels[0];
     // The stages' names take the second row.
     let rows = if view.names { 1 } else { 2 };
     let mut ends = [f64::MIN; 2];
@@ -459,17 +459,21 @@ fn words(canvas: &Canvas<'_>, view: &View<'_>, panels: &[Axes]) {
         }
     }
     if view.names {
-        stage_names(canvas, view, first, last);
+        stage_names(canvas, view, panels);
     }
 }
 
-fn stage_names(canvas: &Canvas<'_>, view: &View<'_>, first: &Axes, last: &Axes) {
+fn stage_names(canvas: &Canvas<'_>, view: &View<'_>, panels: &[Axes]) {
     let mut end = f64::MIN;
     for stage in &view.stages {
-        let x = first.px(seconds(view.zero_ns, stage.timeline.start_ns));
-        canvas.faint_line(&[(x, 19.0), (x, last.place.3)], Role::Muted, 1.0, 0.4);
+        let x = panels[0].px(seconds(view.zero_ns, stage.timeline.start_ns));
+        for panel in panels {
+            let line = [(x, panel.place.1), (x, panel.place.3)];
+            canvas.faint_line(&line, Role::Muted, 1.0, 0.4);
+        }
         let width = text_width(&stage.name, SMALL);
         if x > end && x + width < f64::from(WIDTH) {
+            canvas.faint_line(&[(x, 18.0), (x, 30.0)], Role::Muted, 1.0, 0.4);
             canvas.text((x + 4.0, 24.0), &stage.name, SMALL, Role::Muted, Hold::Left);
             end = x + width + 6.0;
         }

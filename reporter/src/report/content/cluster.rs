@@ -69,20 +69,37 @@ pub(super) fn processes(context: &Context<'_>) -> Option<Section> {
         table.row(replica_row(replica));
     }
     let mut blocks = vec![Block::Table(table)];
-    if let Some(window) = &context.analysis.memory_window {
-        blocks.push(Block::Text(format!(
-            "Memory is judged in the hold phase of stage {} ({}), where the number of sessions is \
-             constant. The trend is the Theil-Sen slope of at most 60 medians of the window, its \
-             interval from Kendall's distribution; it is called growth only if the interval's \
-             lower bound is above zero and above 256 KiB over the window. CPU is the median in the \
-             hold phase of the judged stage.",
-            window.stage,
-            units::duration(window.span.length_ns())
-        )));
-    }
+    blocks.push(Block::Text(how_memory_is_judged(context, &replicas)));
     blocks.extend(context.chart("memory"));
     blocks.extend(context.chart("cpu"));
     section("processes", "Memory and CPU of the replicas", true, blocks)
+}
+
+fn how_memory_is_judged(context: &Context<'_>, replicas: &[&ReplicaResult]) -> String {
+    let mut reasons: Vec<&str> =
+        replicas.iter().filter_map(|replica| replica.rss_because.as_deref()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    let untold = match reasons.as_slice() {
+        [] => String::new(),
+        reasons => format!(" Where there is no trend: {}.", reasons.join("; ")),
+    };
+    let window = match &context.analysis.memory_window {
+        Some(window) => format!(
+            "Memory is judged in the hold phase of stage {} ({}), in which {} sessions were \
+             alive. The trend is the Theil-Sen slope of at most 60 medians of the window, its \
+             interval from Kendall's distribution; it is called growth only if the interval's \
+             lower bound is above zero and above 256 KiB over the window.",
+            window.stage,
+            units::duration(window.span.length_ns()),
+            match window.sessions {
+                (low, high) if low == high => units::count(low),
+                (low, high) => format!("{} to {}", units::count(low), units::count(high)),
+            }
+        ),
+        None => "In no hold phase was the number of sessions constant.".to_owned(),
+    };
+    format!("{window}{untold} Cores is the median CPU use in the hold phase of the judged stage.")
 }
 
 fn replica_row(replica: &ReplicaResult) -> Vec<Cell> {
@@ -100,12 +117,8 @@ fn replica_row(replica: &ReplicaResult) -> Vec<Cell> {
             },
         ),
         None => {
-            let because = replica.rss_because.as_deref().unwrap_or("no samples");
-            (
-                Cell::text("—"),
-                Cell::text("—"),
-                Cell::text(format!("cannot tell: {because}")).mood(Mood::Doubt),
-            )
+            let untold = Cell::text("cannot tell").mood(Mood::Doubt);
+            (Cell::text("—"), Cell::text("—"), untold)
         }
     };
     vec![

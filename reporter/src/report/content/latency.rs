@@ -1,5 +1,7 @@
 //! The measurements of the stages: rates, latencies, errors, connections.
 
+use serde_json::Value;
+
 use super::{Context, section};
 use crate::report::document::{Block, Cell, Mood, Section, Table};
 use crate::report::units;
@@ -153,11 +155,21 @@ pub(super) fn errors(context: &Context<'_>) -> Option<Section> {
 fn example_line(stage: &StageResult, example: &crate::results::ExampleResult) -> String {
     let at = example.at_ns.saturating_sub(stage.timeline.start_ns);
     let text = match &example.example {
-        serde_json::Value::String(text) => text.clone(),
-        value => value.to_string(),
+        Value::String(text) => text.clone(),
+        value => concise(value).to_string(),
     };
     let text: String = text.replace('`', "'").chars().take(600).collect();
     format!("{}, {} into the stage: `{text}`", stage.name, units::duration(at))
+}
+
+/// Without its own time, which stands before it, and without fields that say nothing.
+fn concise(example: &Value) -> Value {
+    let mut example = example.clone();
+    if let Value::Object(fields) = &mut example {
+        let empty = |value: &Value| value.is_null() || value == 0 || value == "";
+        fields.retain(|name, value| name != "at_ns" && !empty(value));
+    }
+    example
 }
 
 pub(super) fn connections(context: &Context<'_>) -> Option<Section> {

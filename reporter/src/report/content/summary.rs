@@ -120,7 +120,7 @@ pub(super) fn thresholds(context: &Context<'_>) -> Option<Section> {
             Cell::text(verdict).mood(mood_of_verdict(threshold)),
             Cell::text(threshold.stage.as_deref().unwrap_or("—")),
             believed,
-            Cell::text(remarks.join(" ")),
+            Cell::text(remarks.join(". ")),
         ]);
     }
     let mut blocks = vec![Block::Table(table)];
