@@ -12,6 +12,8 @@ mod entry;
 mod epoll;
 mod kernel;
 mod probe;
+#[doc(hidden)]
+pub mod sim;
 mod socket;
 
 use std::io;

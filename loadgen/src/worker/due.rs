@@ -67,23 +67,30 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             starts += 1;
             self.start(session)?;
         }
-        for step in 0..BACKOFF_STEPS {
-            let queue = BACKOFF + usize::from(step);
-            while let Some(session) = self.queues[queue].front() {
-                let due_ns = self.sessions[session as usize].since_ns + backoff_ns(step);
-                if starts >= most || due_ns > self.now_ns || !self.reconnects.take(self.now_ns) {
-                    break;
-                }
-                starts += 1;
-                self.unqueue(session);
-                self.start(session)?;
-            }
+        while starts < most
+            && let Some((due_ns, session)) = self.next_retry()
+            && due_ns <= self.now_ns
+            && self.reconnects.take(self.now_ns)
+        {
+            starts += 1;
+            self.unqueue(session);
+            self.start(session)?;
         }
         Ok(())
     }
 
+    /// The session whose back-off is over first, and when. The order of all steps together counts:
+    /// where reconnects are many, those with a short wait would otherwise starve the others.
+    fn next_retry(&self) -> Option<(u64, u32)> {
+        let front = |step: u8| {
+            let session = self.queues[BACKOFF + usize::from(step)].front()?;
+            Some((self.sessions[session as usize].since_ns + backoff_ns(step), session))
+        };
+        (0..BACKOFF_STEPS).filter_map(front).min()
+    }
+
     /// Connections that are being made or whose session is being opened.
-    fn opening(&self) -> u32 {
+    pub(super) fn opening(&self) -> u32 {
         self.queues[CONNECTING].len() + self.open.saturating_sub(self.established)
     }
 
@@ -163,11 +170,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if (self.ramp_next as usize) < self.sessions.len() {
             next_ns = self.ramp.next_due_ns();
         }
-        for step in 0..BACKOFF_STEPS {
-            if let Some(session) = self.queues[BACKOFF + usize::from(step)].front() {
-                let due_ns = self.sessions[session as usize].since_ns + backoff_ns(step);
-                next_ns = next_ns.min(due_ns.max(self.reconnects.next_ns()));
-            }
+        if let Some((due_ns, _)) = self.next_retry() {
+            next_ns = next_ns.min(due_ns.max(self.reconnects.next_ns()));
         }
         next_ns
     }

@@ -28,7 +28,7 @@ use crate::orders::{Orders, Stage};
 use crate::plan::{Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Pacer, Steady};
-use lists::{ANSWERING, Links, OUTBOX, QUEUES, Queue};
+use lists::{ANSWERING, Links, QUEUES, Queue};
 pub use record::{
     BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
 };
@@ -210,10 +210,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Only what makes the ring unusable.
     pub fn run(mut self) -> io::Result<Remains> {
         while !self.turn()? {}
+        Ok(self.finish())
+    }
+
+    /// Records what is left open, and hands over what was measured.
+    fn finish(mut self) -> Remains {
         self.now_ns = self.clock.now_ns();
         self.give_up_the_rest();
         self.take_sample();
-        Ok(Remains {
+        Remains {
             totals: latlog::WorkerTotals {
                 worker: self.index as u16,
                 blocks: self.recorder.blocks(),
@@ -223,11 +228,14 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             last: self.recorder.now,
             tally: self.recorder.tally,
             examples: self.examples,
-        })
+        }
     }
 
     /// One turn; whether it was the last.
-    fn turn(&mut self) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// Only what makes the ring unusable.
+    pub fn turn(&mut self) -> io::Result<bool> {
         self.now_ns = self.clock.now_ns();
         let began_ns = self.now_ns;
         self.take_orders();
@@ -261,9 +269,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if self.plan.spin {
             wait_ns = wait_ns.saturating_sub(SPIN_NS);
         }
-        if self.queues[OUTBOX].len() > 0 || !self.rearm.is_empty() {
-            wait_ns = 0;
-        }
+        // What is left in the outbox waits for a send buffer, and so for a completion.
         self.ring.enter(wait_ns)?;
         Ok(self.clock.now_ns() - before_ns)
     }

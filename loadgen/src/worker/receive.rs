@@ -221,8 +221,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if outcome.is_ok() && current.op != Op::Delete {
             self.mark_alive(session);
         }
+        // The session stays among those that are waited for: an answer whose end never comes, as
+        // of an event stream that is left open, keeps its connection no longer than the timeout.
         self.end_request(session, outcome, detail);
-        self.unqueue(session);
         let after = self.what_follows(session, current.op, outcome, detail);
         let s = &mut self.sessions[session as usize];
         s.after = Some(after);

@@ -60,7 +60,7 @@ fields! {
     stream_open,
     /// Requests that are due and wait for a session.
     queued,
-    /// Requests sent and not answered.
+    /// Requests sent and not answered to the end.
     in_flight,
     /// Load requests sent.
     sent,

@@ -86,6 +86,12 @@ impl Targets {
         !target.active || share.is_some_and(|share| target.assigned > share)
     }
 
+    /// Sessions of all targets.
+    #[cfg(test)]
+    pub fn assigned_total(&self) -> u32 {
+        self.0.iter().map(|t| t.assigned).sum()
+    }
+
     /// Whether every session is where it should be.
     pub fn settled(&self, share: Option<u32>) -> bool {
         (0..self.0.len()).all(|t| self.0[t].assigned == 0 || !self.should_leave(t as u16, share))

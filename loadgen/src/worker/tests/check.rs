@@ -1,0 +1,70 @@
+//! What must hold for a worker between any two turns.
+
+use crate::clock::Clock;
+use crate::ring::OpKind;
+use crate::ring::Ring;
+use crate::schedule::BACKOFF_STEPS;
+use crate::worker::Worker;
+use crate::worker::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE, OUTBOX};
+use crate::worker::session::{Session, State};
+
+impl<R: Ring, C: Clock> Worker<R, C> {
+    /// Panics with the session that breaks a rule.
+    pub(super) fn check(&self) {
+        let (mut open, mut established, mut ended) = (0, 0, 0);
+        for (number, s) in self.sessions.iter().enumerate() {
+            self.check_queue(number as u32, s);
+            let what = || format!("session {number}: {s:?}");
+            open += u32::from(s.open);
+            established += u32::from(s.established);
+            ended += u32::from(s.state == State::Ended);
+            assert!(s.open || !s.established, "established and not open: {}", what());
+            let stands = matches!(
+                s.state,
+                State::Opening | State::Idle | State::Busy | State::Deleting | State::Finishing
+            );
+            assert_eq!(s.open, stands, "open or not: {}", what());
+            if s.open {
+                let receives =
+                    s.armed.has(OpKind::Receive) || self.rearm.contains(&(number as u32));
+                assert!(receives, "nothing will be received: {}", what());
+            }
+            if s.state == State::Idle {
+                assert!(s.established && s.current.is_none() && s.sending.is_none(), "{}", what());
+            }
+            let rests = matches!(s.state, State::Waiting | State::BackingOff | State::Ended);
+            assert!(!rests || s.armed.is_empty(), "something is under way: {}", what());
+            assert!(!rests || s.current.is_none(), "a request without a connection: {}", what());
+            assert!(
+                s.state != State::Closing || !s.armed.is_empty(),
+                "waits for nothing: {}",
+                what()
+            );
+            assert_eq!(s.sending.is_some(), s.armed.has(OpKind::Send), "{}", what());
+        }
+        assert_eq!((self.open, self.established, self.ended), (open, established, ended));
+        assert!(self.alive.len() as usize <= self.sessions.len());
+        assert!(self.due.len() <= self.plan.limits.due as usize + self.sessions.len());
+        let assigned = self.sessions.iter().filter(|s| s.assigned).count();
+        assert_eq!(self.targets.assigned_total() as usize, assigned);
+        assert!(self.scratch.is_empty(), "the head of an answer is left in the scratch");
+    }
+
+    /// A session that waits is in the queue that will wake it.
+    fn check_queue(&self, number: u32, s: &Session) {
+        let queue = self.links.queue_of(number).map(usize::from);
+        let fine = match s.state {
+            State::Waiting | State::Closing | State::Ended => queue.is_none(),
+            State::BackingOff => {
+                queue.is_some_and(|q| (BACKOFF..BACKOFF + usize::from(BACKOFF_STEPS)).contains(&q))
+            }
+            State::Connecting => queue == Some(CONNECTING),
+            State::Idle => queue == Some(IDLE),
+            State::Opening | State::Busy | State::Deleting => {
+                queue == Some(OUTBOX) || queue == Some(ANSWERING)
+            }
+            State::Finishing => queue == Some(ANSWERING),
+        };
+        assert!(fine, "session {number} is in queue {queue:?}: {s:?}");
+    }
+}
