@@ -40,8 +40,8 @@ pub struct Setup {
     pub launcher: Launcher,
     /// See [`Protocol`].
     pub protocol: Protocol,
-    /// An MCP revision, or none to find it out.
-    pub mcp_revision: Option<String>,
+    /// As the generator takes it: `sessions`, `auto` or a date.
+    pub mcp_revision: String,
     /// Interval within which a session must answer to count as alive.
     pub heartbeat_ns: u64,
 }
@@ -73,11 +73,11 @@ pub fn arguments(
     add("--log", log_dir.display().to_string());
     add("--json", json_file.display().to_string());
     match setup.protocol {
-        Protocol::Mcp | Protocol::Tcp => add("--protocol", "mcp".to_owned()),
+        Protocol::Mcp | Protocol::Tcp => {
+            add("--protocol", "mcp".to_owned());
+            add("--mcp-revision", setup.mcp_revision.clone());
+        }
         Protocol::Http => add("--protocol", "http".to_owned()),
-    }
-    if let Some(revision) = &setup.mcp_revision {
-        add("--mcp-revision", revision.clone());
     }
     arguments.extend(urls.iter().cloned());
     arguments
@@ -366,7 +366,7 @@ mod tests {
             program: PathBuf::from("loadgen"),
             launcher: Launcher::default(),
             protocol,
-            mcp_revision: Some("2025-06-18".to_owned()),
+            mcp_revision: "2025-06-18".to_owned(),
             heartbeat_ns: 30 * SECOND_NS,
         }
     }

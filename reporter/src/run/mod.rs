@@ -78,7 +78,7 @@ fn setup(args: &RunArgs, launcher: &Launcher) -> Result<Setup, Failure> {
         program: own_binary("loadgen", "LOADGEN")?,
         launcher: launcher.clone(),
         protocol: args.protocol.into(),
-        mcp_revision: Some(args.mcp_revision.clone()).filter(|revision| revision != "auto"),
+        mcp_revision: args.mcp_revision.clone(),
         heartbeat_ns: args.heartbeat,
     })
 }

@@ -120,7 +120,7 @@ fn generator(dir: &Path, script: &str, interrupt: &Interrupt) -> (Generator, Pat
         program: PathBuf::from("/bin/sh"),
         launcher: Launcher::default(),
         protocol: Protocol::Mcp,
-        mcp_revision: None,
+        mcp_revision: "auto".to_owned(),
         heartbeat_ns: SECOND_NS,
     };
     let arguments = [program.display().to_string()];
