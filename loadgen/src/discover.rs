@@ -236,6 +236,7 @@ impl Probe<'_> {
             let n = match self.stream.read(&mut chunk) {
                 Ok(0) => return self.at_end(exchange, answer),
                 Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(self.read_failure(&e)),
             };
             if first && TLS_RECORDS.iter().any(|r| chunk[..n].starts_with(r)) {

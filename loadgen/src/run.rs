@@ -416,8 +416,8 @@ impl Coordinator<'_> {
         let plan = &self.plan;
         if let Some(cause) = &plan.engine.refusal {
             self.say(&format!(
-                "going on with epoll, where each connection takes a descriptor and each request \
-                 more CPU, because io_uring does not work here: {cause}"
+                "going on with epoll, where each connection takes a descriptor of the process, \
+                 because io_uring does not work here: {cause}"
             ));
         }
         let revisions: BTreeMap<&str, usize> =

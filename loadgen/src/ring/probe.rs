@@ -29,7 +29,10 @@ pub struct Probe {
 /// # Errors
 /// Names the step that failed and the setting behind it.
 pub fn try_io_uring() -> io::Result<()> {
-    KernelRing::new(&SMALL).map(drop)
+    // On a thread of its own: the kernel takes a ring apart by and by, in task work of the thread
+    // that used it, and so would interrupt that thread's blocking calls (EINTR without a signal).
+    let trial = std::thread::spawn(|| KernelRing::new(&SMALL).map(drop));
+    trial.join().unwrap_or_else(|_| Err(io::Error::other("the trial of io_uring panicked")))
 }
 
 /// Tries everything once; takes well under a second and leaves nothing behind.
