@@ -1,8 +1,13 @@
 //! How a socket of ours is made: the same for every engine, so that none differs on the wire.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Source;
@@ -20,16 +25,74 @@ pub(super) fn open_socket(source: Source, kind: Type) -> io::Result<Socket> {
     socket.set_linger(Some(Duration::ZERO))?;
     if let Some(address) = source.bind {
         socket.set_reuse_address(true)?;
-        if address.port() == 0 {
-            // The port is chosen at connect time, when the destination is known: ports can then
-            // be shared between destinations.
-            nix::sys::socket::setsockopt(
-                &socket,
-                nix::sys::socket::sockopt::IpBindAddressNoPort,
-                &true,
-            )?;
-        }
-        socket.bind(&address.into())?;
+        bind(&socket, address)?;
     }
     Ok(socket)
+}
+
+/// Binds to an address whose port is taken when the socket connects and the destination is known:
+/// the very port that is planned, or, for port 0, one that the kernel chooses.
+///
+/// A port that bind(2) takes is lost to every program of the host that lets connect(2) choose one,
+/// whatever the address: with as many planned ports as `ip_local_port_range` has, nothing else
+/// here could connect, nor could a session of ours that is to come back. Ports that connect(2)
+/// takes are shared as long as one end differs.
+fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    setsockopt(socket, IpBindAddressNoPort, &true)?;
+    if address.port() == 0 || only_port(socket, address.port())? {
+        return socket.bind(&SocketAddr::new(address.ip(), 0).into());
+    }
+    socket.bind(&address.into())
+}
+
+/// Leaves connect(2) one port to choose from; `false` where the kernel cannot (before 6.3).
+fn only_port(socket: &Socket, port: u16) -> io::Result<bool> {
+    // ip(7); libc has no name for it yet.
+    const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+    let range = u32::from(port) << 16 | u32::from(port);
+    let len = size_of_val(&range) as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of a live integer during the call and keeps nothing.
+    let done = unsafe {
+        let value = (&raw const range).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, value, len)
+    };
+    match io::Error::last_os_error() {
+        _ if done == 0 => Ok(true),
+        e if e.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(false),
+        e => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    #[test]
+    fn a_planned_port_stays_free_for_others_to_connect_from() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listener");
+        let to = listener.local_addr().expect("address").into();
+        // Two addresses and one port, which is free: its listener is gone.
+        let free = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 78), 0)).expect("listener");
+        let port = free.local_addr().expect("address").port();
+        drop(free);
+        let from = |host, port| SocketAddr::from(([127, 0, 0, host], port));
+        let source = |bind| Source { bind: Some(bind), ipv6: false };
+        let planned = open_socket(source(from(78, port)), Type::STREAM).expect("open");
+        if !only_port(&planned, port).expect("an answer") {
+            return eprintln!("SKIPPED: IP_LOCAL_PORT_RANGE needs kernel 6.3");
+        }
+        planned.connect(&to).expect("connect");
+        let local = planned.local_addr().expect("address").as_socket();
+        assert_eq!(local, Some(from(78, port)));
+        // Another one that has only this port to choose from.
+        let other = open_socket(source(from(79, 0)), Type::STREAM).expect("open");
+        assert!(only_port(&other, port).expect("as before"));
+        other.connect(&to).expect("the port is shared");
+        assert_eq!(other.local_addr().expect("address").as_socket(), Some(from(79, port)));
+        // The same pair to the same destination is not.
+        let same = open_socket(source(from(78, port)), Type::STREAM).expect("open");
+        let taken = same.connect(&to).expect_err("taken");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrNotAvailable);
+    }
 }
