@@ -37,9 +37,12 @@ fn http_status(address: SocketAddr, path: &str, timeout: Duration) -> io::Result
     let mut answer = [0_u8; 1_024];
     let mut length = 0;
     while length < STATUS_BYTES {
-        match stream.read(&mut answer[length..])? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            more => length += more,
+        match stream.read(&mut answer[length..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => length += more,
+            // A read with a time limit is not restarted by the kernel (man 7 signal).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     parse_status(&answer[..STATUS_BYTES])
