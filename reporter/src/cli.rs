@@ -43,6 +43,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Check this host against a plan before a run, and tune it
     Preflight(crate::preflight::cli::Args),
+    /// Deploy and drive the stack on Docker Swarm
+    Swarm(crate::swarm::cli::SwarmArgs),
 }
 
 /// Options of `reporter run`.

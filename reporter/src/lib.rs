@@ -15,4 +15,5 @@ pub mod preflight;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod swarm;
 pub mod verdict;

@@ -10,6 +10,7 @@ use reporter::exit::{self, Exit};
 use reporter::preflight;
 use reporter::run;
 use reporter::run::console::Console;
+use reporter::swarm;
 
 fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -24,6 +25,10 @@ fn main() -> ExitCode {
         Command::Preflight(args) => match preflight::cli::run(&args) {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),
+        },
+        Command::Swarm(args) => match swarm::commands::main(&args) {
+            Ok(code) => return ExitCode::from(code),
+            Err(failure) => Err(failure.into()),
         },
     };
     match ended {

@@ -1,0 +1,214 @@
+//! What was typed after `reporter swarm`, and nothing about what it means.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  reporter swarm init
+  reporter swarm deploy                          12 replicas of the bundled server, nothing else
+  reporter swarm deploy --balancer haproxy --monitoring
+  reporter swarm deploy --image my/server:1.2 -c stack.override.yml
+  reporter swarm scale 16
+  reporter swarm kill-replica 3
+  reporter swarm rm && reporter swarm leave
+
+Environment of the stack (see swarm-stack/stack.yml): ERLMCP_CPUS, ERLMCP_MEMORY, ERLMCP_NOFILE,
+ERLMCP_RESTART_DELAY, ERLMCP_DRAIN_S and others. DOCKER_HOST and docker contexts work as usual.
+
+Exit status: 0 done, or nothing to do; 2 bad usage; 3 not done in time; 4 this host lacks something.";
+
+/// Deploys and drives the stack on Docker Swarm. Each command can be repeated: what is done already
+/// is left as it is.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct SwarmArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// What all commands have in common
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every command.
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// Print one JSON object about the outcome on standard output; progress goes to standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Print the outcome only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// Give up after this many seconds
+    #[arg(long, global = true, default_value_t = 120, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub deadline: u64,
+
+    /// How another node's engine is reached, such as worker1=ssh://root@worker1; may be repeated.
+    /// Needed to kill a replica there, or to give it an image without a registry
+    #[arg(long = "node-host", global = true, value_name = "NODE=HOST", value_parser = node_host)]
+    pub node_hosts: Vec<(String, String)>,
+}
+
+/// See the module.
+#[derive(Subcommand, Debug, Clone)]
+pub enum Command {
+    /// Make this engine the manager of a new swarm
+    Init {
+        /// Address that other nodes reach this one at
+        #[arg(long, value_name = "ADDRESS")]
+        advertise_addr: Option<String>,
+    },
+    /// Deploy the stack, or bring it to what is asked for
+    Deploy(DeployArgs),
+    /// Nodes, services and replicas
+    Status,
+    /// Change the number of replicas
+    Scale {
+        /// Replicas wanted
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
+        replicas: u32,
+    },
+    /// End one replica as a power loss would: SIGKILL; the swarm starts another one
+    KillReplica {
+        /// Its slot; without it, the first one that runs on a node that can be reached
+        slot: Option<u32>,
+    },
+    /// Move all tasks away from a node
+    Drain {
+        /// Host name or id
+        node: String,
+    },
+    /// Let a drained node take tasks again
+    Undrain {
+        /// Host name or id
+        node: String,
+    },
+    /// Last log lines of the replicas
+    Logs {
+        /// Lines of each task
+        #[arg(long, default_value_t = 50)]
+        tail: u32,
+        /// Service of the stack
+        #[arg(default_value = super::stack::SERVICE)]
+        service: String,
+    },
+    /// Remove the stack, and wait until it is gone
+    Rm {
+        /// Remove the volume with Prometheus' data too
+        #[arg(long)]
+        volumes: bool,
+    },
+    /// Leave the swarm, if `reporter swarm init` made it
+    Leave,
+}
+
+/// Options of `deploy`.
+#[derive(Args, Debug, Clone)]
+pub struct DeployArgs {
+    /// Replicas of the server
+    #[arg(long, default_value_t = 12, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub replicas: u32,
+
+    /// Image of the server under test [default: built from the erlmcp-server beside this program]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+
+    /// What stands on port 80 in front of the replicas
+    #[arg(long, value_enum, default_value_t = Balancer::None)]
+    pub balancer: Balancer,
+
+    /// Prometheus on port 9091 and a node exporter on each node
+    #[arg(long)]
+    pub monitoring: bool,
+
+    /// Grafana on port 3000; implies --monitoring
+    #[arg(long)]
+    pub grafana: bool,
+
+    /// A compose file laid over the stack's own; may be repeated
+    #[arg(short = 'c', long = "compose-file", value_name = "FILE")]
+    pub overrides: Vec<std::path::PathBuf>,
+}
+
+impl Default for DeployArgs {
+    fn default() -> Self {
+        Self {
+            replicas: 12,
+            image: None,
+            balancer: Balancer::None,
+            monitoring: false,
+            grafana: false,
+            overrides: Vec::new(),
+        }
+    }
+}
+
+/// See [`DeployArgs::balancer`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancer {
+    /// HTTP with retries and health checks; reads the tasks from the engine
+    Traefik,
+    /// The same for more connections; follows the tasks by DNS
+    Haproxy,
+    /// Nothing: clients in the overlay network reach the replicas themselves
+    None,
+}
+
+impl Balancer {
+    /// The name in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Traefik => "traefik",
+            Self::Haproxy => "haproxy",
+            Self::None => "none",
+        }
+    }
+}
+
+fn node_host(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((node, host)) if !node.is_empty() && host.contains("://") => {
+            Ok((node.to_owned(), host.to_owned()))
+        }
+        _ => Err("write NODE=HOST, such as worker1=ssh://root@worker1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct SwarmCli {
+        #[command(flatten)]
+        swarm: SwarmArgs,
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command() {
+        for line in [&["swarm", "--json", "scale", "16"][..], &["swarm", "scale", "16", "--json"]] {
+            let cli = SwarmCli::try_parse_from(line).expect("parses");
+            assert!(cli.swarm.common.json);
+            assert!(matches!(cli.swarm.command, Command::Scale { replicas: 16 }));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            &["swarm", "scale", "-1"][..],
+            &["swarm", "deploy", "--replicas", "0"],
+            &["swarm", "deploy", "--balancer", "nginx"],
+            &["swarm", "status", "--node-host", "worker1"],
+            &["swarm", "status", "--deadline", "0"],
+        ] {
+            assert!(SwarmCli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}
