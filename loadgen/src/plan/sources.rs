@@ -36,13 +36,17 @@ impl Ports {
 /// Where every connection starts from.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    primary: Vec<IpAddr>,
-    spare: Vec<IpAddr>,
+    addresses: Vec<IpAddr>,
     ports: Ports,
+    connections: u32,
     destinations: u32,
-    /// Whether each connection's pair is its own whatever the destination.
-    unique: bool,
+    /// How many pairs each session has in turn; 0 where pairs are shared between destinations.
+    turns: u32,
 }
+
+/// Pairs that a session has in turn where there are enough: its next connection does not meet what
+/// the kernel still remembers of its last one.
+const TURNS: u32 = 2;
 
 /// A plan that no arrangement of ports can carry.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Serialize)]
@@ -77,47 +81,41 @@ impl Sources {
             let ports = ports.count();
             return Err(TooFewPorts { connections, ports, sources, destinations, most });
         }
-        let unique = u64::from(connections) <= pairs;
-        Ok(Self { primary: addresses.clone(), spare: addresses, ports, destinations, unique })
+        let turns = (pairs / u64::from(connections).max(1)).min(u64::from(TURNS)) as u32;
+        Ok(Self { addresses, ports, connections, destinations, turns })
     }
 
     /// Takes as many loopback addresses as are needed, beginning at a block chosen by `seed` so
     /// that generators side by side do not meet. All of 127.0.0.0/8 can be bound as it is.
     pub fn loopback(connections: u32, ports: Ports, seed: u32) -> Self {
         let block = 64 + seed % 128;
-        let needed = connections.div_ceil(ports.count().max(1));
-        // A reconnect lets the kernel choose the port, which is quick while less than half of an
-        // address's ports are used.
-        let spares = connections.div_ceil((ports.count() / 2).max(1));
+        let needed = (connections * TURNS).div_ceil(ports.count().max(1));
         let address = |n: u32| {
             let host = n + 1 + n / 254;
             IpAddr::V4(Ipv4Addr::from(127 << 24 | block << 16 | (host & 0xffff)))
         };
-        Self {
-            primary: (0..needed).map(address).collect(),
-            spare: (needed..needed + spares).map(address).collect(),
-            ports,
-            destinations: 1,
-            unique: true,
-        }
+        let addresses = (0..needed).map(address).collect();
+        Self { addresses, ports, connections, destinations: 1, turns: TURNS }
     }
 
-    /// The planned start of the first connection of session `index`.
-    pub fn planned(&self, index: u32) -> SocketAddr {
-        let ordinal = if self.unique { index } else { index / self.destinations } as usize;
-        let per_source = self.ports.0.len();
-        let source = self.primary[ordinal / per_source % self.primary.len()];
-        SocketAddr::new(source, self.ports.0[ordinal % per_source])
-    }
-
-    /// The start of a later connection of the session: the kernel chooses the port.
-    pub fn reconnect(&self, index: u32) -> SocketAddr {
-        SocketAddr::new(self.spare[index as usize % self.spare.len()], 0)
+    /// Where connection number `use_number` of session `index` starts from.
+    ///
+    /// Never a port for the kernel to choose: `connect(2)` skips every port that any socket of any
+    /// address has bound by number (`__inet_hash_connect`, kernel 6.18), so that where most ports
+    /// are planned a connect without one finds none (EADDRNOTAVAIL).
+    pub fn start(&self, index: u32, use_number: u32) -> SocketAddr {
+        let ordinal = match self.turns {
+            0 => u64::from(index / self.destinations),
+            turns => u64::from(index) + u64::from(use_number % turns * self.connections),
+        };
+        let ports = u64::from(self.ports.count());
+        let source = self.addresses[(ordinal / ports) as usize % self.addresses.len()];
+        SocketAddr::new(source, self.ports.0[(ordinal % ports) as usize])
     }
 
     /// The addresses used, for the record.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.primary.clone()
+        self.addresses.clone()
     }
 }
 
@@ -173,7 +171,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_two_connections_to_one_destination_share_a_pair(
-            connections in 1u32..900, sources in 1usize..4, destinations in 1u32..4,
+            connections in 1u32..900, sources in 1usize..4, destinations in 1u32..4, turn in 0u32..5,
         ) {
             let addresses: Vec<IpAddr> =
                 (1..=sources).map(|n| Ipv4Addr::new(10, 0, 0, n as u8).into()).collect();
@@ -183,19 +181,19 @@ mod tests {
             };
             let mut seen = HashSet::new();
             for i in 0..connections {
-                prop_assert!(seen.insert((plan.planned(i), i % destinations)));
+                prop_assert!(seen.insert((plan.start(i, turn), i % destinations)));
             }
         }
 
         #[test]
-        fn loopback_pairs_are_unique(connections in 1u32..3_000, seed: u32) {
+        fn loopback_pairs_are_unique_in_every_turn(connections in 1u32..3_000, seed: u32) {
             let plan = Sources::loopback(connections, ports(), seed);
-            let all: HashSet<_> = (0..connections).map(|i| plan.planned(i)).collect();
-            prop_assert_eq!(all.len() as u32, connections);
-            for i in 0..connections {
-                prop_assert!(!plan.primary.contains(&plan.reconnect(i).ip()));
-                prop_assert!(plan.planned(i).ip().is_loopback());
-            }
+            let all: HashSet<_> = (0..connections)
+                .flat_map(|i| [plan.start(i, 0), plan.start(i, 1)])
+                .collect();
+            prop_assert_eq!(all.len() as u32, 2 * connections);
+            prop_assert!(all.iter().all(|a| a.ip().is_loopback()));
+            prop_assert_eq!(plan.start(0, 2), plan.start(0, 0));
         }
     }
 }

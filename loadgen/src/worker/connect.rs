@@ -46,8 +46,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if first {
             self.sessions[session as usize].attempt_ns = self.now_ns;
         }
-        if let Err(e) = self.open_slot(session, global, first) {
+        if let Err(e) = self.open_slot(session, global) {
             self.connect_failed(session, Errno(e.raw_os_error().unwrap_or(0)));
+            // The next attempt starts from the session's other pair.
+            let s = &mut self.sessions[session as usize];
+            s.generation = (s.generation + 1) % GENERATIONS;
             return self.retry_later(session);
         }
         let peer = self.prepared[usize::from(target)].peer;
@@ -59,23 +62,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         Ok(())
     }
 
-    /// Opens the socket from its planned start; where that is taken, from one that the kernel
-    /// chooses.
-    fn open_slot(&mut self, session: u32, global: u32, first: bool) -> io::Result<()> {
-        let target = usize::from(self.sessions[session as usize].target);
-        let ipv6 = self.prepared[target].ipv6;
-        let Some(sources) = &self.plan.sources else {
-            return self.ring.open(session, Source { bind: None, ipv6 });
-        };
-        let reconnect = Source { bind: Some(sources.reconnect(global)), ipv6 };
-        if !first {
-            return self.ring.open(session, reconnect);
-        }
-        let planned = Source { bind: Some(sources.planned(global)), ipv6 };
-        match self.ring.open(session, planned) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => self.ring.open(session, reconnect),
-            other => other,
-        }
+    /// Opens the socket from its planned start.
+    fn open_slot(&mut self, session: u32, global: u32) -> io::Result<()> {
+        let s = &self.sessions[session as usize];
+        let ipv6 = self.prepared[usize::from(s.target)].ipv6;
+        let bind = self.plan.sources.as_ref().map(|sources| sources.start(global, s.generation));
+        self.ring.open(session, Source { bind, ipv6 })
     }
 
     fn assign(&mut self, session: u32, target: u16) {
@@ -200,6 +192,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// Drops the connection; what follows happens when the kernel has let go of all of it.
     pub(super) fn close(&mut self, session: u32, next: Next) -> io::Result<()> {
+        // Where there was a reason, the request has ended with it; otherwise we hang up on it.
+        self.end_request(session, Outcome::Unanswered, 0);
         self.unqueue(session);
         self.spills.remove(&session);
         let s = &mut self.sessions[session as usize];
@@ -296,7 +290,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let session = self.ending_next;
             self.ending_next += 1;
             if self.sessions[session as usize].state == State::Busy {
-                self.end_request(session, Outcome::Unanswered, 0);
                 self.close(session, Next::End)?;
             } else {
                 self.end_session(session, Next::End)?;
