@@ -43,6 +43,14 @@ pub enum Command {
     Report(ReportArgs),
     /// Check this host against a plan before a run, and tune it
     Preflight(crate::preflight::cli::Args),
+    /// Compare two runs; with --fail-on, fail if a figure got worse for certain
+    Compare(crate::tools::cli::CompareArgs),
+    /// Write a run's verdict as JUnit XML or as a GitHub job summary
+    Export(crate::tools::cli::ExportArgs),
+    /// Write a latency log as CSV, JSON, JSON lines, or an HdrHistogram interval log
+    Dump(crate::tools::cli::DumpArgs),
+    /// Read latency logs through and say what they lack
+    Verify(crate::tools::cli::VerifyArgs),
     /// Deploy and drive the stack on Docker Swarm
     Swarm(crate::swarm::cli::SwarmArgs),
 }

@@ -10,6 +10,7 @@ use reporter::exit::{self, Exit};
 use reporter::preflight;
 use reporter::run;
 use reporter::run::console::Console;
+use reporter::tools;
 use reporter::swarm;
 
 fn main() -> ExitCode {
@@ -22,17 +23,22 @@ fn main() -> ExitCode {
         Command::Report(args) => {
             run::outcome::report(&args.dir, Console::new(args.quiet, args.json), args.json)
         }
-        Command::Preflight(args) => match preflight::cli::run(&args) {
-            Ok(code) => return ExitCode::from(code),
-            Err(error) => Err(error),
-        },
+        Command::Preflight(args) => return coded(preflight::cli::run(&args)),
+        Command::Compare(args) => return coded(tools::cli::run_compare(&args)),
+        Command::Export(args) => return coded(tools::cli::run_export(&args)),
+        Command::Dump(args) => return coded(tools::cli::run_dump(&args)),
+        Command::Verify(args) => return coded(tools::cli::run_verify(&args)),
         Command::Swarm(args) => match swarm::commands::main(&args) {
             Ok(code) => return ExitCode::from(code),
             Err(failure) => Err(failure.into()),
         },
     };
+    coded(ended.map(Exit::code))
+}
+
+fn coded(ended: anyhow::Result<u8>) -> ExitCode {
     match ended {
-        Ok(exit) => ExitCode::from(exit.code()),
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(exit::of(&error).code())

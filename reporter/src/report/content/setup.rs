@@ -57,7 +57,7 @@ pub(super) fn tested(context: &Context<'_>) -> Option<Section> {
     }
     if let Value::Object(versions) = &results.versions {
         for (name, version) in versions {
-            fact(name, text_of(version));
+            fact(&format!("program {name}"), text_of(version));
         }
     }
     let mut plan =
@@ -134,7 +134,7 @@ fn tuning(preflight: Option<&Value>) -> Vec<Block> {
     if !items.is_empty() {
         let mut table = Table::new(&["<Preflight", "<Needed", "<Actual", "<Status"]);
         for item in &items {
-            let status = text_of(item.get("status").unwrap_or(&Value::Null));
+            let status = text_of(item.get("verdict").unwrap_or(&Value::Null));
             let mood = if status == "ok" { Mood::Plain } else { Mood::Doubt };
             let name = item.get("title").or_else(|| item.get("id")).unwrap_or(&Value::Null);
             table.row(vec![

@@ -1,0 +1,180 @@
+//! Options of the commands on finished runs, and what they print.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use super::compare::{Change, FailOn, compare, differences};
+use super::{dump, export, verify};
+use crate::report::units;
+use crate::results::{self, Results};
+
+/// Options of `reporter dump`.
+#[derive(Args, Debug, Clone)]
+pub struct DumpArgs {
+    /// A latency log, *.latlog
+    pub log: PathBuf,
+
+    /// How it is written to standard output
+    #[arg(long, value_enum, default_value_t = FormatArg::Csv)]
+    pub format: FormatArg,
+}
+
+/// See [`DumpArgs::format`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatArg {
+    /// Requests, one a line
+    Csv,
+    /// Requests as one array
+    Json,
+    /// Everything, one object a line
+    Ndjson,
+    /// HdrHistogram interval log of the response latency, microseconds
+    Hlog,
+}
+
+/// Options of `reporter verify`.
+#[derive(Args, Debug, Clone)]
+pub struct VerifyArgs {
+    /// Latency logs, *.latlog
+    #[arg(required = true)]
+    pub logs: Vec<PathBuf>,
+}
+
+/// Options of `reporter compare`.
+#[derive(Args, Debug, Clone)]
+pub struct CompareArgs {
+    /// The results folder, or its results.json, to compare with
+    pub base: PathBuf,
+    /// The results folder, or its results.json, to be judged
+    pub new: PathBuf,
+
+    /// Exit with 1 on a change such as 'p99>+10%' or 'throughput<-5%' that is certain; repeatable.
+    /// Figures: p50, p95, p99, throughput, failures, memory_per_session
+    #[arg(long, value_name = "COND")]
+    pub fail_on: Vec<FailOn>,
+}
+
+/// Options of `reporter export`.
+#[derive(Args, Debug, Clone)]
+pub struct ExportArgs {
+    /// A results folder, or its results.json
+    pub dir: PathBuf,
+
+    /// What is written to standard output
+    #[arg(long, value_enum)]
+    pub format: ExportArg,
+}
+
+/// See [`ExportArgs::format`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportArg {
+    /// JUnit XML, one test case a threshold
+    Junit,
+    /// Markdown for $GITHUB_STEP_SUMMARY
+    Github,
+}
+
+/// Writes a log's content; the exit code is 0, or 3 if the log lacks something.
+pub fn run_dump(args: &DumpArgs) -> anyhow::Result<u8> {
+    let format = match args.format {
+        FormatArg::Csv => dump::Format::Csv,
+        FormatArg::Json => dump::Format::Json,
+        FormatArg::Ndjson => dump::Format::Ndjson,
+        FormatArg::Hlog => dump::Format::Hlog,
+    };
+    let damage = match dump::dump(&args.log, format, &mut std::io::stdout().lock()) {
+        Ok(damage) => damage,
+        Err(error) if is_broken_pipe(&error) => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    if damage.is_none() {
+        return Ok(0);
+    }
+    eprintln!("{}: {damage}", args.log.display());
+    Ok(3)
+}
+
+/// `reporter dump LOG | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints a line for each log; the exit code is 0 if all are whole, 3 if one is not.
+pub fn run_verify(args: &VerifyArgs) -> anyhow::Result<u8> {
+    let mut code = 0;
+    for log in &args.logs {
+        let verified = verify::verify(log).with_context(|| format!("{}", log.display()))?;
+        println!("{}: {verified}", log.display());
+        if !verified.is_whole() {
+            code = 3;
+        }
+    }
+    Ok(code)
+}
+
+/// Prints the changes; the exit code is 0, or 1 if a condition is broken.
+pub fn run_compare(args: &CompareArgs) -> anyhow::Result<u8> {
+    let (base, new) = (read(&args.base)?, read(&args.new)?);
+    let mut out = std::io::stdout().lock();
+    for difference in differences(&base, &new) {
+        writeln!(out, "differs  {difference}")?;
+    }
+    let mut code = 0;
+    for change in compare(&base, &new) {
+        let broken = args.fail_on.iter().find(|condition| condition.broken_by(&change));
+        writeln!(out, "{}", line(&change, broken))?;
+        if broken.is_some() {
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
+fn line(change: &Change, broken: Option<&FailOn>) -> String {
+    let show = |value: f64| match change.metric.unit() {
+        "bytes" => units::bytes(value),
+        unit => units::in_unit(value, unit),
+    };
+    let interval = match change.interval {
+        Some((low, high)) => format!("[{low:+.1} … {high:+.1} %]"),
+        None => "[no interval]".to_owned(),
+    };
+    let word = match (broken, change.is_certain()) {
+        (Some(condition), _) => format!("FAIL {}", condition.text),
+        (None, true) if change.interval.is_some() => "certain".to_owned(),
+        (None, _) => String::new(),
+    };
+    format!(
+        "{:<14} {:<18} {:>12} -> {:>12}  {:>+8.1} %  {interval:<22} {word}",
+        change.stage,
+        change.metric.name(),
+        show(change.base),
+        show(change.new),
+        change.percent
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// Prints a verdict in the format of a CI system; the exit code is 0.
+pub fn run_export(args: &ExportArgs) -> anyhow::Result<u8> {
+    let results = read(&args.dir)?;
+    let text = match args.format {
+        ExportArg::Junit => export::junit(&results),
+        ExportArg::Github => export::github_summary(&results),
+    };
+    print!("{text}");
+    Ok(0)
+}
+
+fn read(path: &Path) -> anyhow::Result<Results> {
+    let file = if path.is_dir() { path.join("results.json") } else { path.to_owned() };
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+    results::parse(&text).with_context(|| format!("{}", file.display()))
+}

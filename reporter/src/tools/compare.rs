@@ -1,0 +1,333 @@
+//! Two runs side by side: which figures changed, by how much, and whether that is more than their
+//! own restlessness.
+//!
+//! A stage's figure is one number, so its spread is taken from the seconds of its hold phase: the
+//! comparison is of the *median second* (the median of the per-second p99, of the per-second
+//! throughput...). The interval of the change comes from a moving-block bootstrap: both runs'
+//! seconds are drawn anew in blocks of [`BLOCK`], 2,000 times, and the middle 95 % of the changes
+//! is the interval. A rank test such as Mann-Whitney takes neighbouring seconds for independent,
+//! which they are not (a pause of the server lasts several), and says that something changed but
+//! not by how much; the blocks keep neighbours together and the interval is in percent.
+//!
+//! A figure that exists once a run (memory a session) has no interval, and says so.
+
+use crate::results::{Results, StageResult};
+use crate::verdict::threshold::Op;
+
+/// Seconds that are drawn together.
+pub const BLOCK: usize = 5;
+/// Repetitions of the bootstrap.
+const DRAWS: usize = 2_000;
+/// Fewer seconds than this have no interval.
+const SECONDS_MIN: usize = 10;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Median of the per-second medians.
+    P50,
+    /// Median of the per-second 95th percentiles.
+    P95,
+    /// Median of the per-second 99th percentiles.
+    P99,
+    /// Median of the answers a second.
+    Throughput,
+    /// Share of due requests that failed or were dropped, of the whole hold phase.
+    Failures,
+    /// Resident memory of all replicas over sessions held, in the judged window.
+    MemoryPerSession,
+}
+
+/// All of them, in the order of the table.
+pub const METRICS: [Metric; 6] = [
+    Metric::P50,
+    Metric::P95,
+    Metric::P99,
+    Metric::Throughput,
+    Metric::Failures,
+    Metric::MemoryPerSession,
+];
+
+/// One figure in both runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The stage; `run` for figures of the whole run.
+    pub stage: String,
+    /// What was compared.
+    pub metric: Metric,
+    /// In the base run.
+    pub base: f64,
+    /// In the new run.
+    pub new: f64,
+    /// new / base - 1, in percent; infinite if the base is 0.
+    pub percent: f64,
+    /// Its 95 % interval; none if the figure exists once a run.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// A condition such as `p99>+10%`: fails if the figure rose by more than 10 % for certain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailOn {
+    /// What must not change.
+    pub metric: Metric,
+    /// Direction.
+    pub op: Op,
+    /// In percent, signed.
+    pub percent: f64,
+    /// As it was typed.
+    pub text: String,
+}
+
+impl Metric {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::P50 => "p50",
+            Self::P95 => "p95",
+            Self::P99 => "p99",
+            Self::Throughput => "throughput",
+            Self::Failures => "failures",
+            Self::MemoryPerSession => "memory_per_session",
+        }
+    }
+
+    /// The base unit of its values.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::P50 | Self::P95 | Self::P99 => "ns",
+            Self::Throughput => "/s",
+            Self::Failures => "%",
+            Self::MemoryPerSession => "bytes",
+        }
+    }
+}
+
+impl std::str::FromStr for FailOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let spaceless: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        let fail = |problem: &str| format!("`{text}`: {problem}, as in `p99>+10%`");
+        let at = spaceless.find(['<', '>']).ok_or_else(|| fail("`<` or `>` is missing"))?;
+        let (name, rest) = spaceless.split_at(at);
+        let metric = METRICS.into_iter().find(|metric| metric.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = METRICS.iter().map(|metric| metric.name()).collect();
+            fail(&format!("no figure `{name}`; there are {}", names.join(", ")))
+        })?;
+        let (op, value) = match rest.split_at(1) {
+            (">", value) => (Op::Greater, value),
+            (_, value) => (Op::Less, value),
+        };
+        let percent = value
+            .strip_suffix('%')
+            .and_then(|number| number.parse::<f64>().ok())
+            .filter(|percent| percent.is_finite())
+            .ok_or_else(|| fail("the limit must be a signed percentage"))?;
+        Ok(Self { metric, op, percent, text: text.to_owned() })
+    }
+}
+
+impl FailOn {
+    /// Whether a change breaks the condition: its figure does, and its interval excludes none.
+    pub fn broken_by(&self, change: &Change) -> bool {
+        let beyond = match self.op {
+            Op::Greater | Op::GreaterEqual => change.percent > self.percent,
+            Op::Less | Op::LessEqual => change.percent < self.percent,
+        };
+        change.metric == self.metric && beyond && change.is_certain()
+    }
+}
+
+impl Change {
+    /// The interval does not contain "no change"; a figure without one is taken as it is.
+    pub fn is_certain(&self) -> bool {
+        self.interval.is_none_or(|(low, high)| low > 0.0 || high < 0.0)
+    }
+}
+
+/// Every figure that both runs have, stage by stage.
+pub fn compare(base: &Results, new: &Results) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for before in &base.stages {
+        let Some(after) = new.stages.iter().find(|stage| stage.name == before.name) else {
+            continue;
+        };
+        for metric in METRICS {
+            changes.extend(change_of_stage(metric, before, after));
+        }
+    }
+    if let (Some(before), Some(after)) = (memory_per_session(base), memory_per_session(new)) {
+        changes.push(change("run", Metric::MemoryPerSession, before, after, None));
+    }
+    changes
+}
+
+/// What differs between the conditions of both runs, so that a change may come from there.
+pub fn differences(base: &Results, new: &Results) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut check = |name: &str, before: String, after: String| {
+        if before != after {
+            found.push(format!("{name}: {before} -> {after}"));
+        }
+    };
+    let host = |results: &Results, key: &str| results.host[key].to_string();
+    check("command", base.command.clone(), new.command.clone());
+    for key in ["name", "kernel", "cores", "cpu_model", "mem_bytes"] {
+        check(key, host(base, key), host(new, key));
+    }
+    check("server", base.server.version.clone(), new.server.version.clone());
+    check("versions", base.versions.to_string(), new.versions.to_string());
+    for (results, name) in [(base, "base"), (new, "new")] {
+        if !results.valid {
+            found.push(format!("the {name} run is not valid"));
+        }
+    }
+    found
+}
+
+fn change(
+    stage: &str,
+    metric: Metric,
+    base: f64,
+    new: f64,
+    interval: Option<(f64, f64)>,
+) -> Change {
+    Change { stage: stage.to_owned(), metric, base, new, percent: percent(base, new), interval }
+}
+
+fn percent(base: f64, new: f64) -> f64 {
+    match (base == 0.0, new == 0.0) {
+        (true, true) => 0.0,
+        (true, false) => f64::INFINITY,
+        (false, _) => 100.0 * (new / base - 1.0),
+    }
+}
+
+fn change_of_stage(metric: Metric, before: &StageResult, after: &StageResult) -> Option<Change> {
+    if metric == Metric::Failures {
+        let share = |stage: &StageResult| Some(100.0 * (1.0 - stage.requests.success_share?));
+        return Some(change(&before.name, metric, share(before)?, share(after)?, None));
+    }
+    let (base, new) = (seconds(metric, before)?, seconds(metric, after)?);
+    let interval = bootstrap(&base, &new);
+    Some(change(&before.name, metric, median(base), median(new), interval))
+}
+
+/// The figure in each bucket that lies inside of the hold phase.
+fn seconds(metric: Metric, stage: &StageResult) -> Option<Vec<f64>> {
+    let line = &stage.timeline;
+    let (start, length) = (stage.hold_start_ns?, stage.hold_ns?);
+    let inside = |bucket: &usize| {
+        let at = line.start_ns + *bucket as u64 * line.bucket_ns;
+        at >= start && at + line.bucket_ns <= start + length
+    };
+    let time = |course: &[Option<u64>], bucket: usize| course.get(bucket)?.map(|ns| ns as f64);
+    let value = |bucket: usize| match metric {
+        Metric::P50 => time(&line.p50_ns, bucket),
+        Metric::P95 => time(&line.p95_ns, bucket),
+        Metric::P99 => time(&line.p99_ns, bucket),
+        Metric::Throughput => Some(*line.ok.get(bucket)? as f64 / (line.bucket_ns as f64 / 1e9)),
+        Metric::Failures | Metric::MemoryPerSession => None,
+    };
+    let values: Vec<f64> = (0..line.ok.len()).filter(inside).filter_map(value).collect();
+    (!values.is_empty()).then_some(values)
+}
+
+fn memory_per_session(results: &Results) -> Option<f64> {
+    let memory: u64 = results.replicas.iter().filter_map(|replica| replica.rss_bytes_end).sum();
+    let stage = crate::verdict::judge::top_stage(results)?;
+    let sessions = stage.connections.session_alive_peak.filter(|sessions| *sessions > 0)?;
+    (memory > 0).then(|| memory as f64 / sessions as f64)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    crate::analysis::trend::median(&mut values)
+}
+
+/// The 95 % interval of the change in percent; none for too few seconds.
+fn bootstrap(base: &[f64], new: &[f64]) -> Option<(f64, f64)> {
+    if base.len().min(new.len()) < SECONDS_MIN {
+        return None;
+    }
+    // Fixed, so that the same two runs always compare the same.
+    let mut seed = 0x9E37_79B9_7F4A_7C15;
+    let mut changes: Vec<f64> = (0..DRAWS)
+        .map(|_| percent(median(drawn(base, &mut seed)), median(drawn(new, &mut seed))))
+        .filter(|change| change.is_finite())
+        .collect();
+    changes.sort_by(f64::total_cmp);
+    let at = |share: f64| changes.get((changes.len() as f64 * share) as usize).copied();
+    Some((at(0.025)?, at(0.975)?))
+}
+
+/// As many values, in blocks of neighbours that begin anywhere; the end continues at the start.
+fn drawn(values: &[f64], seed: &mut u64) -> Vec<f64> {
+    let mut drawn = Vec::with_capacity(values.len() + BLOCK);
+    while drawn.len() < values.len() {
+        let start = random(seed) as usize % values.len();
+        drawn.extend((0..BLOCK).map(|offset| values[(start + offset) % values.len()]));
+    }
+    drawn.truncate(values.len());
+    drawn
+}
+
+/// xorshift64*: enough for drawing, and the same everywhere.
+fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed >> 12;
+    *seed ^= *seed << 25;
+    *seed ^= *seed >> 27;
+    seed.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restless(middle: f64, seed: u64, n: usize) -> Vec<f64> {
+        let mut seed = seed;
+        (0..n).map(|_| middle * (0.8 + 0.4 * (random(&mut seed) % 1_000) as f64 / 1e3)).collect()
+    }
+
+    #[test]
+    fn a_real_change_is_certain_and_none_is_not() {
+        let base = restless(100.0, 7, 60);
+        let (low, high) = bootstrap(&base, &restless(100.0, 99, 60)).expect("enough seconds");
+        assert!(low < 0.0 && high > 0.0, "{low} {high}");
+        let (low, high) = bootstrap(&base, &restless(130.0, 99, 60)).expect("enough seconds");
+        assert!(low > 10.0 && high < 50.0, "{low} {high}");
+        assert_eq!(bootstrap(&base[..9], &base), None);
+    }
+
+    #[test]
+    fn a_condition_breaks_only_on_a_certain_change_beyond_it() {
+        let condition: FailOn = "p99>+10%".parse().expect("parses");
+        let with = |percent: f64, interval: Option<(f64, f64)>| Change {
+            stage: "s".to_owned(),
+            metric: Metric::P99,
+            base: 1.0,
+            new: 1.0 + percent / 100.0,
+            percent,
+            interval,
+        };
+        assert!(condition.broken_by(&with(12.0, Some((5.0, 20.0)))));
+        assert!(!condition.broken_by(&with(12.0, Some((-1.0, 20.0)))), "it may be no change");
+        assert!(!condition.broken_by(&with(9.0, Some((5.0, 20.0)))), "it is within the limit");
+        assert!(condition.broken_by(&with(12.0, None)));
+        let falls: FailOn = "throughput<-5%".parse().expect("parses");
+        assert!(!falls.broken_by(&with(-50.0, None)), "another figure");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_an_example() {
+        for bad in ["p99", "p98>1%", "p99>10", "p99>x%", "p99>inf%"] {
+            assert!(bad.parse::<FailOn>().expect_err(bad).contains("as in `p99>+10%`"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_change_from_nothing_is_infinite_and_none_is_zero() {
+        assert_eq!(percent(0.0, 0.0), 0.0);
+        assert_eq!(percent(0.0, 1.0), f64::INFINITY);
+        assert_eq!(percent(2.0, 1.0), -50.0);
+    }
+}

@@ -1,0 +1,8 @@
+//! Commands on finished runs: a log's content and state, two runs side by side, and a verdict in
+//! the formats of CI systems. They read logs and `results.json`, never a running process.
+
+pub mod cli;
+pub mod compare;
+pub mod dump;
+pub mod export;
+pub mod verify;

@@ -1,0 +1,155 @@
+//! The commands on finished runs, on made-up logs and results.
+
+mod report_support;
+
+use std::path::{Path, PathBuf};
+
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use report_support::{Made, Recipe, small};
+use reporter::results::{Results, parse};
+use reporter::tools::compare::{FailOn, Metric, compare, differences};
+use reporter::tools::{dump, export, verify};
+
+struct Run {
+    dir: tempfile::TempDir,
+    made: Vec<Made>,
+}
+
+fn run(recipe: &Recipe) -> Run {
+    let dir = tempfile::tempdir().expect("a folder");
+    let made = report_support::write(dir.path(), recipe);
+    Run { dir, made }
+}
+
+impl Run {
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("logs/03-stress-500/gen-1.latlog")
+    }
+
+    fn made(&self) -> &Made {
+        &self.made[2]
+    }
+
+    fn results(&self) -> Results {
+        reporter::report::write(self.dir.path()).expect("reports");
+        let text = std::fs::read_to_string(self.dir.path().join("results.json")).expect("is there");
+        parse(&text).expect("is version 1")
+    }
+}
+
+fn dumped(log: &Path, format: dump::Format) -> String {
+    let mut out = Vec::new();
+    let damage = dump::dump(log, format, &mut out).expect("dumps");
+    assert!(damage.is_none(), "{damage}");
+    String::from_utf8(out).expect("is text")
+}
+
+#[test]
+fn every_format_has_every_request() {
+    let run = run(&small());
+    let requests = run.made().requests.len();
+    let csv = dumped(&run.log(), dump::Format::Csv);
+    assert_eq!(csv.lines().count(), requests + 1);
+    assert!(csv.starts_with("worker,intended_ns,sent_ns"));
+    let json: Vec<serde_json::Value> =
+        serde_json::from_str(&dumped(&run.log(), dump::Format::Json)).expect("is JSON");
+    assert_eq!(json.len(), requests);
+    let sum: u64 = json.iter().map(|it| it["done_ns"].as_u64().expect("a number")).sum();
+    assert_eq!(sum, run.made().requests.iter().map(|request| request.done_ns).sum::<u64>());
+    let lines = dumped(&run.log(), dump::Format::Ndjson);
+    let of = |kind: &str| lines.lines().filter(|line| line.contains(kind)).count();
+    assert_eq!(of("\"type\":\"request\""), requests);
+    assert_eq!(of("\"type\":\"event\""), run.made().events.len());
+    assert!(of("\"type\":\"sample\"") > 0 && of("\"type\":\"note\"") > 0);
+}
+
+#[test]
+fn the_interval_log_is_read_by_the_library_and_has_every_answer() {
+    let run = run(&small());
+    let text = dumped(&run.log(), dump::Format::Hlog);
+    let mut deserializer = Deserializer::new();
+    let mut all = Histogram::<u64>::new(2).expect("digits");
+    for entry in IntervalLogIterator::new(text.as_bytes()) {
+        if let LogEntry::Interval(interval) = entry.expect("an entry") {
+            let bytes = base64(interval.encoded_histogram());
+            let part: Histogram<u64> =
+                deserializer.deserialize(&mut bytes.as_slice()).expect("a histogram");
+            all.add(&part).expect("fits");
+        }
+    }
+    let answered = run.made().requests.iter().filter(|request| request.outcome.is_ok()).count();
+    assert_eq!(all.len(), answered as u64);
+}
+
+/// Decodes base64, so that the test needs no crate for it.
+fn base64(text: &str) -> Vec<u8> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bits, mut held, mut out) = (0u32, 0, Vec::new());
+    for byte in text.bytes().filter(|byte| *byte != b'=') {
+        let value = alphabet.iter().position(|it| *it == byte).expect("in the alphabet") as u32;
+        bits = bits << 6 | value;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    out
+}
+
+#[test]
+fn a_log_is_verified_and_a_damaged_one_is_not_whole() {
+    let run = run(&small());
+    let verified = verify::verify(&run.log()).expect("is a log");
+    assert!(verified.is_whole(), "{verified}");
+    assert_eq!(verified.requests, run.made().requests.len() as u64);
+    assert_eq!(verified.events, run.made().events.len() as u64);
+    let bytes = std::fs::read(run.log()).expect("reads");
+    std::fs::write(run.log(), &bytes[..bytes.len() - 10]).expect("writes");
+    let verified = verify::verify(&run.log()).expect("is a log");
+    assert!(!verified.is_whole() && verified.to_string().contains("no end block"), "{verified}");
+    std::fs::write(run.log(), "x").expect("writes");
+    assert!(verify::verify(&run.log()).is_err());
+}
+
+#[test]
+fn a_run_with_another_seed_is_no_certain_change() {
+    let base = run(&small()).results();
+    let new = run(&Recipe { seed: 1_234, ..small() }).results();
+    let changes = compare(&base, &new);
+    assert!(changes.len() >= 5 * 5, "{}", changes.len());
+    let condition: FailOn = "p99>+25%".parse().expect("parses");
+    assert!(!changes.iter().any(|change| condition.broken_by(change)), "{changes:#?}");
+    assert_eq!(differences(&base, &new), Vec::<String>::new());
+}
+
+#[test]
+fn a_slower_run_is_a_certain_change() {
+    let base = run(&small()).results();
+    let mut slower = small();
+    // More connections make the made-up server slower.
+    slower.stages[2].connections = 4_000;
+    slower.stages[2].ramp_s = 16;
+    let new = run(&slower).results();
+    let changes = compare(&base, &new);
+    let p50 = changes
+        .iter()
+        .find(|change| change.stage == "stress-500" && change.metric == Metric::P50)
+        .expect("is compared");
+    assert!(p50.percent > 50.0 && p50.is_certain(), "{p50:?}");
+    let condition: FailOn = "p50>+10%".parse().expect("parses");
+    assert!(condition.broken_by(p50));
+}
+
+#[test]
+fn a_verdict_is_exported_for_ci() {
+    let results = run(&Recipe { thresholds: vec!["p99<1ms"], ..small() }).results();
+    let xml = export::junit(&results);
+    assert!(xml.contains("<testsuite name=\"load test\" tests=\"8\" failures=\"2\" skipped=\"1\""));
+    assert!(xml.contains("name=\"p99 &lt; 1 ms\"><failure message="), "{xml}");
+    let summary = export::github_summary(&results);
+    assert!(summary.starts_with("## Load test: FAIL (run valid)"));
+    assert!(summary.contains("| **FAIL** | p99 | \\< 1 ms |"), "{summary}");
+}
