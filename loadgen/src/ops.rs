@@ -37,9 +37,10 @@ impl Op {
         }
     }
 
-    /// Whether it counts as load: it is what users do, and not how sessions come and go.
+    /// Whether it counts as load: it is what the schedule asks for, and not what sessions need to
+    /// come, stay and go. What is offered is then what the schedule says, to the unit.
     pub fn is_load(self) -> bool {
-        matches!(self, Op::Ping | Op::Call)
+        matches!(self, Op::Call)
     }
 }
 

@@ -6,7 +6,7 @@ use latlog::{EventKind, Outcome};
 
 use super::Worker;
 use super::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE};
-use super::session::{After, Next, State};
+use super::session::{After, Next, Standing, State};
 use crate::cli::End;
 use crate::clock::Clock;
 use crate::ops::Op;
@@ -39,13 +39,13 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             (false, true) => Some(s.target),
             (false, false) => None,
         };
+        if first {
+            self.sessions[session as usize].attempt_ns = self.now_ns;
+        }
         let Some(target) = self.targets.pick(preferred, self.now_ns) else {
             return self.retry_later(session);
         };
         self.assign(session, target);
-        if first {
-            self.sessions[session as usize].attempt_ns = self.now_ns;
-        }
         if let Err(e) = self.open_slot(session, global) {
             self.connect_failed(session, Errno(e.raw_os_error().unwrap_or(0)));
             // The next attempt starts from the session's other pair.
@@ -75,11 +75,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if s.assigned {
             self.targets.leave(s.target);
         }
-        let elsewhere = s.target != target && !s.id.is_empty();
+        let elsewhere = s.target != target;
+        let named = !s.id.is_empty();
         s.target = target;
         s.assigned = true;
         self.targets.assign(target);
         if elsewhere {
+            s.standing = Standing::Unknown;
+        }
+        if elsewhere && named {
             // A session lives on one replica: elsewhere it has to be opened anew.
             self.forget_session(session, Outcome::Stopped, 0);
         }
@@ -89,7 +93,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn forget_session(&mut self, session: u32, outcome: Outcome, detail: i32) {
         let s = &mut self.sessions[session as usize];
         s.id.clear();
-        s.confirmed = false;
+        s.standing = Standing::Unknown;
         s.in_doubt = false;
         self.event(session, EventKind::SessionLost, outcome, detail, 0);
     }
@@ -122,13 +126,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn go_on_opening(&mut self, session: u32) {
         let s = &mut self.sessions[session as usize];
         let opening = self.prepared[usize::from(s.target)].dialect.opening();
-        let op = match opening {
-            None => None,
-            Some(Op::Initialize) if !s.id.is_empty() && !s.confirmed => Some(Op::Initialized),
-            Some(Op::Initialize) if s.id.is_empty() => Some(Op::Initialize),
-            Some(_) if s.in_doubt => Some(Op::Ping),
-            Some(Op::Initialize) => None,
-            Some(op) => Some(op),
+        let op = match (opening, s.standing) {
+            (None, _) => None,
+            (Some(op), Standing::Unknown) => Some(op),
+            (Some(_), Standing::Accepted) => Some(Op::Initialized),
+            (Some(_), Standing::Confirmed) if s.in_doubt => Some(Op::Ping),
+            (Some(_), Standing::Confirmed) => None,
         };
         match op {
             Some(op) => self.begin(session, op, State::Opening, self.now_ns),
@@ -181,6 +184,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
         let s = &mut self.sessions[session as usize];
         s.in_doubt = !s.id.is_empty();
+        if !s.in_doubt {
+            // Without an id there is nothing to ask about.
+            s.standing = Standing::Unknown;
+        }
         let next = match s.state {
             State::Deleting | State::Finishing => s.next,
             _ if self.stage == Stage::Cooldown => Next::End,
@@ -197,6 +204,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.unqueue(session);
         self.spills.remove(&session);
         let s = &mut self.sessions[session as usize];
+        if !self.prepared[usize::from(s.target)].dialect.is_http() {
+            // Over lines, a session is its connection.
+            s.standing = Standing::Unknown;
+        }
         s.spilled = false;
         s.after = None;
         self.open -= u32::from(std::mem::take(&mut s.open));

@@ -47,8 +47,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.schedule_requests();
                 self.assign_requests();
             }
-            Stage::Cooldown => self.end_some()?,
-            Stage::Abandon => {}
+            // A worker that did not run for a while finds requests that became due before.
+            Stage::Cooldown => {
+                self.schedule_requests();
+                self.end_some()?;
+            }
+            Stage::Abandon => self.schedule_requests(),
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use wire::mcp::Reply;
 
 use super::Worker;
 use super::connect::outcome_of;
-use super::session::{After, Next, State};
+use super::session::{After, Next, Standing, State};
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::ring::{Completion, Errno, OpKind, RecvBuffer, Ring};
@@ -237,16 +237,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let opening = s.state == State::Opening;
         match (op, outcome) {
             (Op::Initialize, Outcome::Ok) => {
-                s.confirmed = false;
+                s.standing = Standing::Accepted;
                 After::Confirm
             }
-            (Op::Initialized, Outcome::Ok) => {
-                s.confirmed = true;
+            (Op::Initialized | Op::Discover, Outcome::Ok) => {
+                s.standing = Standing::Confirmed;
                 After::Establish
             }
-            (Op::Discover, Outcome::Ok) => After::Establish,
             (Op::Initialize | Op::Initialized | Op::Discover, _) => {
                 s.id.clear();
+                s.standing = Standing::Unknown;
                 let target = s.target;
                 self.targets.failed(target, self.now_ns);
                 After::Close
@@ -256,11 +256,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.forget_session(session, outcome, detail);
                 After::OpenAgain
             }
-            (Op::Ping, Outcome::Ok) if opening => After::Establish,
+            (Op::Ping, Outcome::Ok) if opening => {
+                // Said here and not when it stands: this answer may end the connection.
+                s.in_doubt = false;
+                After::Establish
+            }
             (Op::Ping, _) if opening => After::Close,
             (Op::Ping | Op::Call, _) => After::Free,
             (Op::Delete, _) => {
                 s.id.clear();
+                s.standing = Standing::Unknown;
                 After::Close
             }
         }

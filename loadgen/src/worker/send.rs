@@ -7,7 +7,7 @@ use wire::mcp::Fields;
 
 use super::Worker;
 use super::lists::{ANSWERING, OUTBOX};
-use super::session::{Current, Sending, State};
+use super::session::{Current, Sending, Standing, State};
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::ring::{Op as RingOp, OpKind, Ring};
@@ -81,7 +81,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let unanswered = s.exchange.expected().is_none() && s.state == State::Opening;
         if unanswered && s.current.is_some_and(|c| c.op == Op::Initialized) {
             // A notification over lines gets no answer: it is done when it is sent.
-            s.confirmed = true;
+            s.standing = Standing::Confirmed;
             self.unqueue(session);
             self.end_request(session, Outcome::Ok, 0);
             self.establish(session);

@@ -54,6 +54,17 @@ pub enum After {
     Close,
 }
 
+/// What the server has said about a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing that is still true.
+    Unknown,
+    /// `initialize` was answered; it has to be confirmed.
+    Accepted,
+    /// The session may be used, over another connection too.
+    Confirmed,
+}
+
 /// The request of a session that is queued or under way.
 #[derive(Clone, Copy, Debug)]
 pub struct Current {
@@ -123,8 +134,8 @@ pub struct Session {
     pub established: bool,
     /// Whether it counts among its target's sessions.
     pub assigned: bool,
-    /// Whether the session id has been confirmed by `notifications/initialized`.
-    pub confirmed: bool,
+    /// How far it has come with the server.
+    pub standing: Standing,
     /// Whether the server has to be asked if it still knows the session.
     pub in_doubt: bool,
     /// What follows the exchange whose answer has been read.
@@ -166,7 +177,7 @@ impl Session {
             open: false,
             established: false,
             assigned: false,
-            confirmed: false,
+            standing: Standing::Unknown,
             in_doubt: false,
             after: None,
             spilled: false,

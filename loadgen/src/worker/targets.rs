@@ -40,11 +40,12 @@ impl Targets {
     }
 
     /// Notes that a target refused, or did not answer, a connection: it is avoided for a while
-    /// that doubles.
+    /// that doubles, and is longer than what a session waits that was refused as often: it comes
+    /// back to another target.
     pub fn failed(&mut self, target: u16, now_ns: u64) {
         let target = &mut self.0[usize::from(target)];
         if now_ns >= target.avoid_until_ns {
-            target.avoid_until_ns = now_ns + backoff_ns(target.failures + 1);
+            target.avoid_until_ns = now_ns + backoff_ns(target.failures + 2);
             target.failures = target.failures.saturating_add(1).min(5);
         }
     }
@@ -113,7 +114,7 @@ mod tests {
         let mut targets = three();
         targets.failed(0, 1000);
         assert_eq!(targets.pick(Some(0), 1000), Some(1));
-        assert_eq!(targets.pick(Some(0), 1000 + backoff_ns(1)), Some(0));
+        assert_eq!(targets.pick(Some(0), 1000 + backoff_ns(2)), Some(0));
         targets.failed(1, 0);
         targets.failed(2, 0);
         assert_eq!(targets.pick(None, 1000), Some(1), "all avoided: the soonest");
@@ -125,7 +126,7 @@ mod tests {
     fn failures_of_one_outage_count_once() {
         let mut targets = three();
         (0..1000).for_each(|_| targets.failed(0, 1000));
-        assert_eq!(targets.pick(Some(0), 1000 + backoff_ns(1)), Some(0));
+        assert_eq!(targets.pick(Some(0), 1000 + backoff_ns(2)), Some(0));
     }
 
     #[test]

@@ -230,8 +230,7 @@ impl Ring for SimRing {
             (self.spins, self.spins_from_ns) = (0, self.net.now_ns());
         }
         self.spins += 1;
-        let spins = self.spins > SPINS_MAX
-            && self.net.now_ns() - self.spins_from_ns > SPIN_NS_MAX;
+        let spins = self.spins > SPINS_MAX && self.net.now_ns() - self.spins_from_ns > SPIN_NS_MAX;
         assert!(!spins, "the caller spins without doing or awaiting anything");
         if self.net.mood(|k| k.empty_enter) {
             self.net.pass(20_000);

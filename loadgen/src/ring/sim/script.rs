@@ -199,6 +199,9 @@ impl Script {
             without_id: share(1.0) > 0.8,
             without_delete: share(1.0) > 0.8,
         };
+        if share(1.0) > 0.9 {
+            script.style.closing = 1.0;
+        }
         script.faults = Faults {
             http_error: share(0.2),
             rpc_error: share(0.2),

@@ -36,7 +36,7 @@ pub(super) struct Conn {
     inbox: Vec<u8>,
     /// A request was taken and its answer is not complete.
     busy: bool,
-    /// Its input is no longer looked at.
+    /// Whatever else comes breaks the connection.
     deaf: bool,
     /// Over lines: 0 nothing, 1 initialized by a request, 2 confirmed.
     stage: u8,
@@ -147,7 +147,7 @@ impl Server {
     ) -> Vec<Out> {
         let Some(conn) = self.conns.get_mut(&id) else { return Vec::new() };
         if conn.deaf {
-            return Vec::new();
+            return vec![Out { at_ns: now_ns, bytes: Vec::new(), then: Then::Reset }];
         }
         if conn.busy {
             self.misuse.push("a request before the answer to the one before".into());

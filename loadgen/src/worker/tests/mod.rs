@@ -380,8 +380,7 @@ impl Finished {
             return;
         }
         let call = |r: &&Request| r.op == Op::Call as u8;
-        let mut recorded: Vec<u64> =
-            self.counted().filter(call).map(|r| r.intended_ns).collect();
+        let mut recorded: Vec<u64> = self.counted().filter(call).map(|r| r.intended_ns).collect();
         recorded.sort_unstable();
         let mut schedule = Steady::new(warmup_ns, self.plan.rate_per_s, index, self.plan.workers);
         let mut due = Vec::new();
