@@ -7,13 +7,22 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use preflight_support::{Namespace, REPORTER, able, helper_main, item};
+use preflight_support::{Guard, Namespace, REPORTER, able, helper_main, item};
 
 /// Not a test: what the tests start inside a namespace.
 #[test]
 #[ignore = "a helper process of the other tests"]
 fn helper() {
     helper_main();
+}
+
+/// A place for the back-up. Whatever ends this process, the machine's own settings are put back;
+/// those of the namespace go with it.
+fn back_up() -> (tempfile::TempDir, String, Guard) {
+    let state = tempfile::tempdir().unwrap();
+    let dir = state.path().to_string_lossy().into_owned();
+    let undo = format!("{REPORTER} preflight --revert --state {dir}; rm -rf {dir}");
+    (state, dir, Guard::new(&undo))
 }
 
 /// Some settings belong to the whole machine: one test at a time changes them.
@@ -45,8 +54,7 @@ fn apply_then_revert_leaves_every_setting_as_it_was() {
         return;
     }
     let ns = Namespace::new();
-    let state = tempfile::tempdir().unwrap();
-    let dir = state.path().to_string_lossy().into_owned();
+    let (state, dir, _undo) = back_up();
     let before = settings(&ns);
     assert!(before.len() > 300, "{} settings", before.len());
     let done = ns.reporter(&["--apply", "--state", &dir]);
@@ -91,8 +99,7 @@ fn a_killed_apply_is_reverted_exactly() {
     let ns = Namespace::new();
     let before = settings(&ns);
     for wait_ms in [0u64, 2, 4, 6, 9, 14] {
-        let state = tempfile::tempdir().unwrap();
-        let dir = state.path().to_string_lossy().into_owned();
+        let (_state, dir, _undo) = back_up();
         let mut child = ns
             .command(REPORTER, None)
             .args(["preflight", "--apply", "--state", &dir])
