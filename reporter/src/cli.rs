@@ -20,10 +20,10 @@ Examples:
   reporter preflight --connections 1000000
       what this host would need, what it has, and the commands that fix it
 
-Exit status: 0 valid and every threshold held; 1 a threshold failed; 2 bad usage; 3 the run itself is
+Exit status: 0 valid and every threshold held; 1 a threshold failed; 2 bad usage; 3 the run is
 not valid; 4 this host lacks something; 130 interrupted, with what was measured kept and reported.";
 
-/// Tests how many concurrent connections an MCP server really holds, how fast, and what happens when
+/// Tests how many concurrent connections an MCP server really holds, how fast, and what happens if
 /// a replica dies or the cluster is scaled.
 #[derive(Parser, Debug)]
 #[command(name = "reporter", version, about, after_help = EXAMPLES, max_term_width = 100)]
@@ -108,6 +108,10 @@ pub struct RunArgs {
     #[arg(long, default_value = "1s", value_parser = duration_ns, value_name = "TIME")]
     pub restart_delay: u64,
 
+    /// What the stack consists of, with --backend swarm
+    #[command(flatten)]
+    pub swarm: crate::swarm::cli::RunOptions,
+
     /// MCP revision: the newest with sessions, the newest at all, or one
     #[arg(long, default_value = "sessions", value_name = "sessions|auto|DATE")]
     pub mcp_revision: String,
@@ -158,6 +162,8 @@ pub enum ProfileArg {
 pub enum Backend {
     /// One process a replica on loopback addresses of this host
     Local,
+    /// The stack on Docker Swarm, which `reporter swarm init` prepares
+    Swarm,
 }
 
 /// See [`RunArgs::protocol`].

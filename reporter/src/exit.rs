@@ -27,7 +27,7 @@ impl Exit {
     }
 }
 
-/// An error that already knows which exit code it means; its text is for a person and names the fix.
+/// An error that knows its exit code; its text is for a person and names the fix.
 #[derive(Debug)]
 pub struct Failure {
     /// What the process exits with.

@@ -10,8 +10,14 @@ pub mod launch;
 pub mod local;
 pub mod probe;
 pub mod supervisor;
+pub mod swarm;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::exit::Failure;
+use crate::generator::Remote;
 use crate::run::procfs::ProcessSample;
 
 /// Where a replica is reached.
@@ -127,6 +133,32 @@ pub trait Cluster {
     /// Descriptors that a replica holds now beyond those it held when it became healthy: one a
     /// connection for servers with ordinary sockets. None where that is not to be seen.
     fn held(&self, replica: &str) -> Option<u64>;
+
+    /// The program and the arguments that run the generator with `arguments` where it reaches the
+    /// replicas; none if it is simply started on this host.
+    ///
+    /// # Errors
+    /// What is missing for it.
+    fn generator(
+        &mut self,
+        _arguments: &[String],
+        _log_dir: &Path,
+    ) -> Result<Option<(PathBuf, Vec<String>)>, Failure> {
+        Ok(None)
+    }
+
+    /// The generator's own process, where it is not the one that was started.
+    fn generator_pid(&self) -> Option<u32> {
+        None
+    }
+
+    /// The generator to tell of replicas that come and go by themselves; none when it ends.
+    fn follow(&mut self, _generator: Option<Remote>) {}
+
+    /// What `run.json` says of the cluster beside its events: engine, nodes, the path of the load.
+    fn facts(&self) -> Option<Value> {
+        None
+    }
 
     /// The server's version, as far as it can be asked.
     fn server_version(&self) -> String;

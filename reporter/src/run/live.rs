@@ -89,7 +89,7 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Lets the generator end, and tells it to hurry if `early` or if the run is to end. True if the
+    /// Lets the generator end; it is told to hurry if `early` or if the run is to end. True if the
     /// run is to end.
     pub fn let_end(&mut self, deadline_ns: u64, early: bool) -> bool {
         let mut hurried = early;

@@ -1,6 +1,6 @@
 //! `reporter run`, end to end: preflight, cluster, stages, report.
 //!
-//! [`run`] reads as the order of events. What is planned is in `plan`, what a stage does in `steps`;
+//! [`run`] is the order of events. What is planned is in `plan`, what a stage does in `steps`;
 //! `record` is what is left behind for the report.
 
 pub mod console;
@@ -120,7 +120,7 @@ fn first_record(
             std::iter::once("reporter").chain(typed.iter().map(String::as_str)),
         ),
         args: typed.to_vec(),
-        backend: if target.fixed().is_some() { "external" } else { "local" }.to_owned(),
+        backend: target.backend().to_owned(),
         profile: wanted(args, target).profile.name().to_owned(),
         started_real_ns: clock::real_ns(),
         started_mono_ns: clock::mono_ns(),
@@ -139,6 +139,7 @@ fn first_record(
         generator_csv: GENERATOR_CSV.to_owned(),
         host_csv: HOST_CSV.to_owned(),
         preflight: None,
+        cluster: None,
         host,
         versions,
     }
@@ -167,7 +168,11 @@ impl Run {
             return Ok(Some(failure));
         }
         let logs = self.folder.join("logs");
-        let mut cluster = target.cluster(args, launcher, logs, &self.journal, &self.interrupt);
+        let made = target.cluster(args, launcher, logs, &self.journal, &self.interrupt);
+        let mut cluster = match made {
+            Ok(cluster) => cluster,
+            Err(failure) => return Ok(Some(failure)),
+        };
         if let Err(failure) = self.deploy(cluster.as_mut()) {
             cluster.teardown();
             return Ok(Some(failure));
@@ -200,9 +205,12 @@ impl Run {
             replicas: self.record.replicas_planned,
             urls: match target {
                 Target::Addresses(urls) => urls.clone(),
-                Target::Program { .. } => Vec::new(),
+                Target::Program { .. } | Target::Swarm { .. } => Vec::new(),
             },
-            bundled: matches!(target, Target::Program { bundled: true, .. }),
+            bundled: matches!(
+                target,
+                Target::Program { bundled: true, .. } | Target::Swarm { bundled: true, .. }
+            ),
         };
         let file = self.folder.join(PREFLIGHT_FILE);
         let fits = outcome::preflight(&asked, &file, self.console, args.force);
@@ -219,11 +227,12 @@ impl Run {
         let event = EventRecord::at(start_ns, EventRecordKind::ScaleCommand);
         self.journal.note(EventRecord { to, ..event });
         cluster.scale(to)?;
+        let scaled_ns = clock::mono_ns();
         while !cluster.settled()? {
             if self.interrupt.pending() {
                 return Ok(());
             }
-            if clock::mono_ns() > start_ns + DEPLOY_NS_MAX {
+            if clock::mono_ns() > scaled_ns + DEPLOY_NS_MAX {
                 let late = cluster
                     .status()
                     .into_iter()
@@ -239,6 +248,7 @@ impl Run {
             clock::sleep_ns(SECOND_NS / 100);
         }
         let end_ns = clock::mono_ns();
+        self.record.cluster = cluster.facts();
         let event = EventRecord::at(end_ns, EventRecordKind::ScaleConverged);
         self.journal.note(EventRecord { to, ..event });
         let took_s = (end_ns - start_ns) as f64 / SECOND_NS as f64;

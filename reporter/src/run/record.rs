@@ -68,6 +68,10 @@ pub struct RunRecord {
     pub host_csv: String,
     /// The preflight's findings, if it ran.
     pub preflight: Option<String>,
+    /// What the backend says of the cluster: engine and nodes, the path of the load and how many
+    /// connections it can hold. None for local processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Value>,
     /// The host that everything ran on.
     pub host: HostRecord,
     /// Versions of the programs: `reporter`, `loadgen`, `server`, each as the program prints it.

@@ -75,11 +75,21 @@ impl Stages<'_> {
         let log_dir = self.folder.join(&record.log_dir);
         let json = self.folder.join(&record.json);
         let arguments = arguments(self.setup, stage, &urls, &log_dir, &json);
-        let started = Generator::start(self.setup, &arguments, &log_dir, self.interrupt);
+        let started = match cluster.generator(&arguments, &log_dir) {
+            Ok(None) => Generator::start(self.setup, &arguments, &log_dir, self.interrupt),
+            Ok(Some((program, arguments))) => {
+                let setup = Setup { program, ..self.setup.clone() };
+                Generator::start(&setup, &arguments, &log_dir, self.interrupt)
+            }
+            Err(failure) => Err(failure),
+        };
         let broken = match started {
             Ok(generator) => {
-                self.sampling.watch_generator(Some((stage.name.clone(), generator.pid())));
+                let pid = cluster.generator_pid().unwrap_or(generator.pid());
+                self.sampling.watch_generator(Some((stage.name.clone(), pid)));
+                cluster.follow(Some(generator.remote()));
                 let broken = self.drive(generator, stage, cluster, &mut record);
+                cluster.follow(None);
                 self.sampling.watch_generator(None);
                 broken
             }

@@ -12,7 +12,7 @@ use crate::run::interrupt::Interrupt;
 use crate::run::plan::Stage as PlannedStage;
 use crate::run::record::StageKind;
 
-/// Says that all sessions are alive, over and over, writes down what it is told, and ends when told.
+/// Says that all sessions are alive, again and again, keeps what it is told, and ends when told.
 const ALIVE: &str = r#"#!/bin/sh
 now() { read -r up _ < /proc/uptime; echo "${up%.*}${up#*.}0000000"; }
 status() { echo "{\"type\":\"status\",\"t_ns\":$(now),\"phase\":\"hold\",\"tcp_open\":10,\

@@ -1,17 +1,20 @@
 //! What `--server` and `--protocol` mean on this host: programs with arguments, or addresses.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::cli::{ProtocolArg, RunArgs};
+use crate::cli::{Backend, ProtocolArg, RunArgs};
 use crate::cluster::Cluster;
 use crate::cluster::external::{self, External};
 use crate::cluster::launch::{Launcher, own_binary, user_program};
 use crate::cluster::local::{Entry, Local, LocalSpec, program_version};
+use crate::cluster::swarm::{Swarm, SwarmSpec};
 use crate::exit::Failure;
 use crate::generator::Protocol;
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::Journal;
 use crate::run::record::ServerRecord;
+use crate::swarm::docker::CommandLine;
 
 const PORT: u16 = 8_080;
 const TCP_PORT: u16 = 5_555;
@@ -35,6 +38,13 @@ pub enum Target {
         /// True for the server of this workspace.
         bundled: bool,
     },
+    /// The stack on Docker Swarm.
+    Swarm {
+        /// How it is shown.
+        shown: String,
+        /// True for the server of this workspace.
+        bundled: bool,
+    },
     /// Servers that run already.
     Addresses(Vec<String>),
 }
@@ -45,6 +55,9 @@ impl Target {
     /// # Errors
     /// If a program is missing or a list cannot be used.
     pub fn resolve(args: &RunArgs) -> Result<Self, Failure> {
+        if args.backend == Backend::Swarm {
+            return Self::resolve_swarm(args);
+        }
         let Some(server) = &args.server else {
             let program = own_binary(BUNDLED, "ERLMCP_SERVER")?;
             let arguments = BUNDLED_ARGUMENTS.split(' ').map(str::to_owned).collect();
@@ -76,15 +89,24 @@ impl Target {
     /// Why replicas can be neither killed nor scaled; none if they can.
     pub fn fixed(&self) -> Option<String> {
         match self {
-            Self::Program { .. } => None,
+            Self::Program { .. } | Self::Swarm { .. } => None,
             Self::Addresses(_) => Some(external::REASON.to_owned()),
+        }
+    }
+
+    /// The backend's name in `run.json`.
+    pub fn backend(&self) -> &'static str {
+        match self {
+            Self::Program { .. } => "local",
+            Self::Swarm { .. } => "swarm",
+            Self::Addresses(_) => "external",
         }
     }
 
     /// Replicas at the start.
     pub fn replicas(&self, wanted: u32) -> u32 {
         match self {
-            Self::Program { .. } => wanted,
+            Self::Program { .. } | Self::Swarm { .. } => wanted,
             Self::Addresses(urls) => u32::try_from(urls.len()).unwrap_or(u32::MAX),
         }
     }
@@ -96,6 +118,9 @@ impl Target {
                 program: shown.clone(),
                 version: if *bundled { program_version(program) } else { String::new() },
             },
+            Self::Swarm { shown, .. } => {
+                ServerRecord { program: shown.clone(), version: String::new() }
+            }
             Self::Addresses(urls) => {
                 ServerRecord { program: urls.join(","), version: String::new() }
             }
@@ -110,19 +135,30 @@ impl Target {
         log_dir: PathBuf,
         journal: &Journal,
         interrupt: &Interrupt,
-    ) -> Box<dyn Cluster> {
-        match self {
+    ) -> Result<Box<dyn Cluster>, Failure> {
+        let entry = match args.protocol {
+            ProtocolArg::Mcp => Entry::Http(args.mcp_path.clone()),
+            ProtocolArg::Http => Entry::Http("/health".to_owned()),
+            ProtocolArg::Tcp => Entry::Tcp,
+        };
+        Ok(match self {
             Self::Addresses(urls) => Box::new(External::new(urls)),
+            Self::Swarm { .. } => {
+                let spec = SwarmSpec {
+                    deploy: args.swarm.deploy(args.replicas),
+                    entry,
+                    restart_delay_ns: args.restart_delay,
+                    node_hosts: args.swarm.node_hosts.clone(),
+                    log_dir,
+                };
+                let docker = Arc::new(CommandLine::default());
+                Box::new(Swarm::new(spec, docker, journal.clone())?)
+            }
             Self::Program { program, arguments, bundled, .. } => {
                 let uses = |name: &str| arguments.iter().any(|word| word.contains(name));
                 let by_name =
                     [("{port}", PORT), ("{tcp_port}", TCP_PORT), ("{metrics_port}", METRICS_PORT)];
                 let ports = by_name.iter().filter(|(name, _)| uses(name)).map(|&(_, port)| port);
-                let entry = match args.protocol {
-                    ProtocolArg::Mcp => Entry::Http(args.mcp_path.clone()),
-                    ProtocolArg::Http => Entry::Http("/health".to_owned()),
-                    ProtocolArg::Tcp => Entry::Tcp,
-                };
                 let spec = LocalSpec {
                     program: program.clone(),
                     arguments: arguments.clone(),
@@ -140,7 +176,18 @@ impl Target {
                 };
                 Box::new(Local::new(spec, journal.clone(), interrupt.clone()))
             }
+        })
+    }
+
+    fn resolve_swarm(args: &RunArgs) -> Result<Self, Failure> {
+        if args.server.is_some() {
+            return Err(Failure::usage(
+                "--backend swarm runs an image: name yours with --image, not with --server",
+            ));
         }
+        let shown = args.swarm.image.clone();
+        let bundled = shown.is_none();
+        Ok(Self::Swarm { shown: shown.unwrap_or_else(|| format!("image of {BUNDLED}")), bundled })
     }
 }
 
