@@ -18,8 +18,8 @@ pub const CHILD_MODE: &str = "--as-child";
 
 /// Starts programs so that they end when the thread that started them ends, however it ends.
 ///
-/// The kernel's parent-death signal (man 2 prctl, `PR_SET_PDEATHSIG`) is asked for by the child
-/// The child is therefore this very program for a moment: it asks, then becomes the wanted
+/// The kernel's parent-death signal (man 2 prctl, `PR_SET_PDEATHSIG`) is asked for by the child,
+/// which is therefore this very program for a moment: it asks, then becomes the wanted
 /// program by exec, with the same pid. Without a launcher the program is started as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Launcher {
