@@ -100,6 +100,7 @@ impl Requests {
                     set(Op::Initialize, Operation::Initialize)?;
                     set(Op::Initialized, Operation::Initialized)?;
                     set(Op::Ping, Operation::Ping)?;
+                    set(Op::Verify, Operation::Ping)?;
                     if dialect.is_http() {
                         set(Op::Delete, Operation::Delete)?;
                     }

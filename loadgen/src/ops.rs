@@ -18,12 +18,14 @@ pub enum Op {
     Ping = 4,
     /// The scheduled work: a tool call, `tools/list`, or a plain HTTP request.
     Call = 5,
+    /// Asks whether the server still knows a session whose connection was lost.
+    Verify = 6,
 }
 
 impl Op {
     /// All operations, in the order of their numbers.
-    pub const ALL: [Op; 6] =
-        [Op::Initialize, Op::Initialized, Op::Discover, Op::Delete, Op::Ping, Op::Call];
+    pub const ALL: [Op; 7] =
+        [Op::Initialize, Op::Initialized, Op::Discover, Op::Delete, Op::Ping, Op::Call, Op::Verify];
 
     /// The name in the log and the report.
     pub fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Op {
             Op::Delete => "delete",
             Op::Ping => "ping",
             Op::Call => "call",
+            Op::Verify => "verify",
         }
     }
 

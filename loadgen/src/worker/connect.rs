@@ -130,7 +130,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             (None, _) => None,
             (Some(op), Standing::Unknown) => Some(op),
             (Some(_), Standing::Accepted) => Some(Op::Initialized),
-            (Some(_), Standing::Confirmed) if s.in_doubt => Some(Op::Ping),
+            (Some(_), Standing::Confirmed) if s.in_doubt => Some(Op::Verify),
             (Some(_), Standing::Confirmed) => None,
         };
         match op {
@@ -277,6 +277,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     fn take_leave(&mut self, session: u32, next: Next) -> io::Result<()> {
         self.unqueue(session);
         let s = &mut self.sessions[session as usize];
+        self.established -= u32::from(std::mem::take(&mut s.established));
         s.next = next;
         let requests = &self.prepared[usize::from(s.target)].requests;
         let deletes = requests.get(Op::Delete).is_some() && !s.id.is_empty();
@@ -337,7 +338,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let s = &self.sessions[session as usize];
             let leaves = s.assigned && self.targets.should_leave(s.target, share);
             if leaves && s.state == State::Idle {
-                if !moving.pacer.take(self.now_ns) {
+                let under_way = self.ramp_next - self.established;
+                if under_way >= self.plan.limits.opening || !moving.pacer.take(self.now_ns) {
                     break;
                 }
                 self.sessions[session as usize].assigned = false;

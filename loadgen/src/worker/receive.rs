@@ -234,7 +234,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Decides what follows an answer once the connection is free.
     fn what_follows(&mut self, session: u32, op: Op, outcome: Outcome, detail: i32) -> After {
         let s = &mut self.sessions[session as usize];
-        let opening = s.state == State::Opening;
         match (op, outcome) {
             (Op::Initialize, Outcome::Ok) => {
                 s.standing = Standing::Accepted;
@@ -251,17 +250,17 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.targets.failed(target, self.now_ns);
                 After::Close
             }
-            (Op::Ping | Op::Call, Outcome::SessionGone) => {
+            (Op::Ping | Op::Call | Op::Verify, Outcome::SessionGone) => {
                 self.alive.remove(&mut self.alive_links, session);
                 self.forget_session(session, outcome, detail);
                 After::OpenAgain
             }
-            (Op::Ping, Outcome::Ok) if opening => {
+            (Op::Verify, Outcome::Ok) => {
                 // Said here and not when it stands: this answer may end the connection.
                 s.in_doubt = false;
                 After::Establish
             }
-            (Op::Ping, _) if opening => After::Close,
+            (Op::Verify, _) => After::Close,
             (Op::Ping | Op::Call, _) => After::Free,
             (Op::Delete, _) => {
                 s.id.clear();

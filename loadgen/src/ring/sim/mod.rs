@@ -72,6 +72,20 @@ struct Slot {
     cancelled: u8,
 }
 
+/// What a caller asked for that breaks the contract.
+#[derive(Clone, Copy)]
+struct Breach {
+    handle: Handle,
+    op: Op,
+    slot: Slot,
+}
+
+impl std::fmt::Display for Breach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} for {:?} of {:?}", self.op, self.handle, self.slot)
+    }
+}
+
 fn bit(kind: OpKind) -> u8 {
     1 << kind as u8
 }
@@ -136,7 +150,9 @@ impl SimRing {
     fn admit(&mut self, handle: Handle, op: Op) {
         let kind = op.kind();
         let slot = &mut self.slots[handle.slot as usize];
-        let what = format!("{op:?} on slot {} {slot:?}", handle.slot);
+        let before = *slot;
+        // Put into words only where it is needed.
+        let what = Breach { handle, op, slot: before };
         if std::mem::take(&mut slot.fresh) {
             assert_ne!(slot.generation, Some(handle.generation), "generation used again: {what}");
             slot.generation = Some(handle.generation);
