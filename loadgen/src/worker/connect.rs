@@ -202,7 +202,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         // Where there was a reason, the request has ended with it; otherwise we hang up on it.
         self.end_request(session, Outcome::Unanswered, 0);
         self.unqueue(session);
-        self.spills.remove(&session);
+        self.spills.forget(session);
         let s = &mut self.sessions[session as usize];
         if !self.prepared[usize::from(s.target)].dialect.is_http() {
             // Over lines, a session is its connection.

@@ -14,9 +14,10 @@ mod record;
 pub mod sample;
 mod send;
 mod session;
+mod spill;
 mod targets;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub use record::{
 };
 use sample::Shared;
 use session::Session;
+use spill::Spills;
 use targets::Targets;
 
 /// Time between two samples.
@@ -112,7 +114,7 @@ pub struct Worker<R: Ring, C: Clock> {
     due: VecDeque<u64>,
     /// Sessions whose receive ended for want of buffers.
     rearm: Vec<u32>,
-    spills: HashMap<u32, Vec<u8>>,
+    spills: Spills,
     /// The head of an answer that is split over receives, while it is being read.
     scratch: Vec<u8>,
     /// The received bytes that are being read.
@@ -164,9 +166,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             links: Links::new(count),
             alive: Queue::new(0),
             alive_links: Links::new(count),
-            due: VecDeque::with_capacity(plan.limits.due as usize),
+            // What was assigned and could not be sent comes back.
+            due: VecDeque::with_capacity((plan.limits.due + count) as usize),
             rearm: Vec::with_capacity(count as usize),
-            spills: HashMap::with_capacity(64),
+            spills: Spills::new(),
             scratch: Vec::with_capacity(4096),
             reading: None,
             ramp: Steady::new(orders.start_ns(), plan.ramp_per_s, index, plan.workers),
@@ -189,6 +192,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             orders,
             window,
         };
+        // Later samples find it there.
+        if let Ok(mut interval) = worker.window.interval.lock() {
+            *interval = Some(worker.recorder.interval.clone());
+        }
         for target in worker.plan.clone().targets.iter() {
             worker.add_target(target)?;
         }
@@ -320,14 +327,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     fn take_sample(&mut self) {
         let sample = &mut self.recorder.now;
         sample.cpu_ns = thread_cpu_ns();
-        sample.rss_bytes = if self.index == 0 { crate::plan::host::resident_bytes() } else { 0 };
+        sample.rss_bytes = if self.index == 0 { sample::resident_bytes() } else { 0 };
         self.expire_alive();
         self.publish();
         if let Ok(mut interval) = self.window.interval.try_lock() {
-            match interval.as_mut() {
-                Some(old) => old.clone_from(&self.recorder.interval),
-                None => *interval = Some(self.recorder.interval.clone()),
-            }
+            let interval = interval.get_or_insert_with(|| self.recorder.interval.clone());
+            interval.set_to(&self.recorder.interval).expect("both have the same bounds");
         }
         self.recorder.sample(self.now_ns);
         while self.next_sample_ns <= self.now_ns {

@@ -144,10 +144,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             if s.state == State::Closing {
                 return Ok(());
             }
-            if std::mem::take(&mut s.spilled)
-                && let Some(spill) = self.spills.remove(&session)
-            {
-                self.scratch = spill;
+            if std::mem::take(&mut s.spilled) {
+                self.spills.take(session, &mut self.scratch);
             }
             let input = &self.ring.received(buffer, len)[at..];
             let side = Side::new(&self.wire_limits, &mut s.id, &mut self.scratch);
@@ -157,7 +155,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.on_event(session, event)?;
         }
         if !self.scratch.is_empty() {
-            self.spills.insert(session, std::mem::take(&mut self.scratch));
+            self.spills.keep(session, &mut self.scratch);
             self.sessions[session as usize].spilled = true;
         }
         Ok(())

@@ -1,0 +1,162 @@
+//! A small MCP server with one thread a connection, and servers that are none. Written on `std`
+//! alone: it shares no code with what it tests.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Sessions, `ping`, `tools/call`, DELETE.
+    Mcp,
+    /// Accepts, reads, and says nothing.
+    Silent,
+    /// A web page for every request.
+    Html,
+    /// 404 for every request.
+    NotFound,
+    /// The alert that a TLS server sends to who speaks in clear.
+    Tls,
+    /// Accepts and closes.
+    Closing,
+}
+
+/// What it has counted.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub opened: AtomicU64,
+    pub deleted: AtomicU64,
+    pub calls: AtomicU64,
+    sessions: Mutex<HashSet<u64>>,
+}
+
+/// A server on a port of its own, until the process ends.
+pub struct Server {
+    pub address: SocketAddr,
+    pub counts: Arc<Counts>,
+}
+
+impl Server {
+    pub fn start(kind: Kind) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let counts = Arc::new(Counts::default());
+        let shared = counts.clone();
+        std::thread::spawn(move || accept(&listener, kind, &shared));
+        Self { address, counts }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+}
+
+fn accept(listener: &TcpListener, kind: Kind, counts: &Arc<Counts>) {
+    for stream in listener.incoming().flatten() {
+        let counts = counts.clone();
+        let body = move || {
+            // An error is the end of a connection.
+            let _ = serve(stream, kind, &counts);
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(body).expect("a thread");
+    }
+}
+
+fn serve(mut stream: TcpStream, kind: Kind, counts: &Counts) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    if kind == Kind::Closing {
+        return Ok(());
+    }
+    let mut reader = BufReader::new(stream.try_clone()?);
+    while let Some(request) = read_request(&mut reader)? {
+        let answer = match kind {
+            Kind::Mcp => answer(&request, counts),
+            Kind::Silent => continue,
+            Kind::Html => reply("200 OK", "text/html", "", "<html><body>Welcome</body></html>"),
+            Kind::NotFound => reply("404 Not Found", "text/plain", "", "no such page"),
+            Kind::Tls | Kind::Closing => "\x15\x03\x01\0\x02\x02\x46".into(),
+        };
+        stream.write_all(answer.as_bytes())?;
+        if kind == Kind::Tls {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+struct Request {
+    method: String,
+    session: Option<u64>,
+    body: String,
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let method = line.split(' ').next().unwrap_or_default().to_owned();
+    let (mut length, mut session) = (0, None);
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            "mcp-session-id" => session = value.trim().strip_prefix("s-").map(str::to_owned),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let session = session.and_then(|id| id.parse().ok());
+    Ok(Some(Request { method, session, body: String::from_utf8_lossy(&body).into_owned() }))
+}
+
+fn answer(request: &Request, counts: &Counts) -> String {
+    let body = &request.body;
+    let id = body.split("\"id\":").nth(1).and_then(|rest| rest.split([',', '}']).next());
+    let id = id.unwrap_or("null");
+    let result = |session: &str, result: &str| {
+        let json = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        reply("200 OK", "application/json", session, &json)
+    };
+    let mut sessions = counts.sessions.lock().expect("no holder panics");
+    if body.contains("\"initialize\"") {
+        let number = counts.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        sessions.insert(number);
+        let info = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},
+            "serverInfo":{"name":"test","version":"1"}}"#;
+        return result(&format!("Mcp-Session-Id: s-{number}\r\n"), info);
+    }
+    match request.session {
+        None => return reply("400 Bad Request", "text/plain", "", "no session"),
+        Some(number) if !sessions.contains(&number) => {
+            return reply("404 Not Found", "text/plain", "", "no such session");
+        }
+        Some(number) if request.method == "DELETE" => {
+            sessions.remove(&number);
+            counts.deleted.fetch_add(1, Ordering::Relaxed);
+            return reply("200 OK", "text/plain", "", "");
+        }
+        Some(_) => {}
+    }
+    if body.contains("\"notifications/initialized\"") {
+        return "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".into();
+    }
+    if body.contains("\"tools/call\"") {
+        counts.calls.fetch_add(1, Ordering::Relaxed);
+        return result("", r#"{"content":[{"type":"text","text":"hello"}]}"#);
+    }
+    result("", "{}")
+}
+
+fn reply(status: &str, kind: &str, more: &str, body: &str) -> String {
+    let len = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {len}\r\n\r\n{body}"
+    )
+}
