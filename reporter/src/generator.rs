@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -196,10 +197,29 @@ pub struct Finished {
     pub at_ns: u64,
 }
 
+/// Sends commands to a running generator; clones share the way.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    stdin: Arc<Mutex<Option<ChildStdin>>>,
+}
+
+impl Remote {
+    /// Sends a command; a generator that has ended does not hear it, which its end will tell.
+    pub fn send(&self, command: &Command) {
+        let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipe) = stdin.as_mut() {
+            let sent = pipe.write_all(command.line().as_bytes()).and_then(|()| pipe.flush());
+            if sent.is_err() {
+                *stdin = None;
+            }
+        }
+    }
+}
+
 /// A running generator. Dropping it kills it.
 pub struct Generator {
     child: Child,
-    stdin: Option<ChildStdin>,
+    remote: Remote,
     messages: Receiver<Message>,
     stderr_path: PathBuf,
     interrupt: Interrupt,
@@ -240,7 +260,7 @@ impl Generator {
             Failure::host(format!("cannot start {}: {error}", setup.program.display()))
         })?;
         interrupt.remember(child.id());
-        let stdin = child.stdin.take();
+        let remote = Remote { stdin: Arc::new(Mutex::new(child.stdin.take())) };
         let (sender, messages) = channel();
         if let Some(stdout) = child.stdout.take() {
             std::thread::spawn(move || {
@@ -253,7 +273,7 @@ impl Generator {
             });
         }
         let interrupt = interrupt.clone();
-        Ok(Self { child, stdin, messages, stderr_path, interrupt, reaped: false })
+        Ok(Self { child, remote, messages, stderr_path, interrupt, reaped: false })
     }
 
     /// Its process.
@@ -263,12 +283,12 @@ impl Generator {
 
     /// Sends a command; one that has ended does not hear it, which its end will tell.
     pub fn send(&mut self, command: &Command) {
-        if let Some(stdin) = &mut self.stdin {
-            let sent = stdin.write_all(command.line().as_bytes()).and_then(|()| stdin.flush());
-            if sent.is_err() {
-                self.stdin = None;
-            }
-        }
+        self.remote.send(command);
+    }
+
+    /// The way to it for another thread.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
     }
 
     /// Waits for the next message.

@@ -148,6 +148,45 @@ impl Default for DeployArgs {
     }
 }
 
+/// What `reporter run --backend swarm` deploys.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "With --backend swarm")]
+pub struct RunOptions {
+    /// Image of the server under test [default: built from the erlmcp-server beside this program]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+
+    /// What stands on port 80 beside the load's own path, which is straight to the tasks
+    #[arg(long, value_enum, default_value_t = Balancer::None)]
+    pub balancer: Balancer,
+
+    /// Prometheus on port 9091 and a node exporter on each node; its series are kept in metrics/
+    #[arg(long)]
+    pub monitoring: bool,
+
+    /// A compose file laid over the stack's own; may be repeated
+    #[arg(long = "compose-file", value_name = "FILE")]
+    pub overrides: Vec<std::path::PathBuf>,
+
+    /// How another node's engine is reached, such as worker1=ssh://root@worker1; may be repeated
+    #[arg(long = "node-host", value_name = "NODE=HOST", value_parser = node_host)]
+    pub node_hosts: Vec<(String, String)>,
+}
+
+impl RunOptions {
+    /// The same as options of `deploy`.
+    pub fn deploy(&self, replicas: u32) -> DeployArgs {
+        DeployArgs {
+            replicas,
+            image: self.image.clone(),
+            balancer: self.balancer,
+            monitoring: self.monitoring,
+            grafana: false,
+            overrides: self.overrides.clone(),
+        }
+    }
+}
+
 /// See [`DeployArgs::balancer`].
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balancer {

@@ -105,7 +105,7 @@ pub fn spread(
 fn static_program(name: &str, variable: &str) -> Result<PathBuf, Failure> {
     let own = std::env::current_exe().unwrap_or_default();
     let beside = own.parent().unwrap_or(Path::new("."));
-    let build = beside.join("../..").join(STATIC_TARGET).join("release");
+    let build = beside.join("..").join(STATIC_TARGET).join("release");
     let named = std::env::var_os(format!("{variable}_STATIC")).map(PathBuf::from);
     let places = [named, Some(beside.join(name)), Some(build.join(name))];
     let found = places

@@ -1,0 +1,446 @@
+//! The swarm backend: the stack's replicas, driven through the `docker` command line.
+//!
+//! Load goes straight to the tasks' addresses in the overlay network, from a generator in a
+//! container of that network: no virtual IP, no published port and no proxy is in between. One
+//! thread looks at the orchestrator's records, often while something is going on, and tells the
+//! generator when tasks come or go. Times of events are the records' own, taken onto
+//! `CLOCK_MONOTONIC`.
+
+mod follow;
+mod generator;
+mod usage;
+mod watch;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+
+use self::follow::Follow;
+use self::usage::Group;
+use super::local::Entry;
+use super::probe::Health;
+use super::{Cluster, Endpoint, Killed, Phase, ReplicaSample, ReplicaStatus, Sampler};
+use crate::clock::{self, SECOND_NS};
+use crate::exit::Failure;
+use crate::generator::Remote;
+use crate::run::journal::Journal;
+use crate::run::procfs::{self, ProcessSample, Units};
+use crate::run::record::{EventRecord, EventRecordKind};
+use crate::swarm::cli::DeployArgs;
+use crate::swarm::commands;
+use crate::swarm::docker::{Call, Docker};
+use crate::swarm::model::{Node, Task};
+use crate::swarm::ops::{self, Engine};
+use crate::swarm::remove;
+use crate::swarm::stack::{NETWORK, SERVICE_FULL};
+
+/// Ports that the stack's servers listen on.
+const PORT: u16 = 8_080;
+const TCP_PORT: u16 = 5_555;
+const REMOVE_NS_MAX: u64 = 60 * SECOND_NS;
+const DEPLOY_NS_MAX: u64 = 120 * SECOND_NS;
+const LOGS_NS_MAX: u64 = 60 * SECOND_NS;
+
+/// How replicas are deployed.
+#[derive(Clone, Debug)]
+pub struct SwarmSpec {
+    /// What the stack consists of.
+    pub deploy: DeployArgs,
+    /// Where the load goes.
+    pub entry: Entry,
+    /// Delay before a replica that died is started again.
+    pub restart_delay_ns: u64,
+    /// How engines of other nodes are reached.
+    pub node_hosts: Vec<(String, String)>,
+    /// Where the replicas' logs go.
+    pub log_dir: PathBuf,
+}
+
+struct Shared {
+    spec: SwarmSpec,
+    docker: Arc<dyn Docker>,
+    engine: Engine,
+    nodes: Vec<Node>,
+    journal: Journal,
+    follow: Mutex<Follow>,
+    /// Why the replicas cannot become what they should.
+    obstacle: Mutex<Option<Failure>>,
+    /// The last order to the orchestrator; a look from before it says nothing of it.
+    ordered_ns: AtomicU64,
+    looked_ns: AtomicU64,
+    wanted: AtomicU32,
+    quit: AtomicBool,
+    /// The running generator, and the addresses that it was told last.
+    remote: Mutex<Option<(Remote, Vec<String>)>>,
+    /// Descriptors of each replica when it was first healthy.
+    fds_idle: Mutex<HashMap<String, u64>>,
+}
+
+impl Shared {
+    fn follow(&self) -> MutexGuard<'_, Follow> {
+        lock(&self.follow)
+    }
+
+    fn url(&self, task: &Task) -> String {
+        match &self.spec.entry {
+            Entry::Http(path) => format!("http://{}:{PORT}{path}", task.address),
+            Entry::Tcp => format!("tcp://{}:{TCP_PORT}", task.address),
+        }
+    }
+
+    fn health(&self, task: &Task) -> Option<Health> {
+        let ip: IpAddr = task.address.parse().ok()?;
+        Some(match self.spec.entry {
+            Entry::Http(_) => Health::Http(SocketAddr::from((ip, PORT))),
+            Entry::Tcp => Health::Connect(SocketAddr::from((ip, TCP_PORT))),
+        })
+    }
+
+    /// True if the task's processes are this host's.
+    fn local(&self, task: &Task) -> bool {
+        task.node == self.engine.node
+            && task.pid > 0
+            && Path::new("/proc").join(task.pid.to_string()).exists()
+    }
+
+    fn wanted(&self) -> u32 {
+        self.wanted.load(Ordering::Acquire)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The stack's replicas.
+pub struct Swarm {
+    shared: Arc<Shared>,
+    watcher: Option<JoinHandle<()>>,
+    deployed: bool,
+    /// Replicas of a stack that was there before this run, which keeps it.
+    found: Option<u32>,
+    image: String,
+    generators: u32,
+}
+
+impl Swarm {
+    /// The stack's replicas, not deployed yet.
+    ///
+    /// # Errors
+    /// If the engine is no manager of a swarm.
+    pub fn new(
+        spec: SwarmSpec,
+        docker: Arc<dyn Docker>,
+        journal: Journal,
+    ) -> Result<Self, Failure> {
+        let engine = ops::manager(docker.as_ref())?;
+        let nodes = ops::nodes(docker.as_ref())?;
+        let shared = Shared {
+            spec,
+            docker,
+            engine,
+            nodes,
+            journal,
+            follow: Mutex::default(),
+            obstacle: Mutex::default(),
+            ordered_ns: AtomicU64::new(0),
+            looked_ns: AtomicU64::new(0),
+            wanted: AtomicU32::new(0),
+            quit: AtomicBool::new(false),
+            remote: Mutex::default(),
+            fds_idle: Mutex::default(),
+        };
+        let shared = Arc::new(shared);
+        Ok(Self {
+            shared,
+            watcher: None,
+            deployed: false,
+            found: None,
+            image: String::new(),
+            generators: 0,
+        })
+    }
+
+    fn deploy(&mut self, replicas: u32) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let docker = shared.docker.as_ref();
+        remove::beside(docker)?;
+        let before = ops::services(docker)?.into_iter().find(|s| s.name == SERVICE_FULL);
+        self.found = before.map(|service| service.replicas);
+        let args = DeployArgs { replicas, ..shared.spec.deploy.clone() };
+        let delay = format!("{}ms", shared.spec.restart_delay_ns / 1_000_000);
+        self.deployed = true;
+        let deadline_ns = clock::mono_ns() + DEPLOY_NS_MAX;
+        let hosts = &shared.spec.node_hosts;
+        let deployed = commands::deploy(docker, &args, Some(delay), hosts, deadline_ns, |_| {})?;
+        self.image = deployed.image;
+        self.watcher = Some(watch::start(&self.shared));
+        Ok(())
+    }
+
+    fn order(&self) {
+        self.shared.ordered_ns.store(clock::mono_ns(), Ordering::Release);
+    }
+
+    /// The generator's own image; the server's may be somebody else's.
+    fn generator_image(&self) -> Result<String, Failure> {
+        match self.shared.spec.deploy.image {
+            None => Ok(self.image.clone()),
+            Some(_) => crate::swarm::image::build(self.shared.docker.as_ref()),
+        }
+    }
+
+    fn save_logs(&self) {
+        let call = Call {
+            ns_max: LOGS_NS_MAX,
+            ..Call::new(["service", "logs", "--timestamps", "--no-trunc", SERVICE_FULL])
+        };
+        let answer = self.shared.docker.answer(&call);
+        let file = self.shared.spec.log_dir.join("service.log");
+        if let Err(error) = std::fs::write(&file, answer.stdout + &answer.stderr) {
+            self.shared.journal.mark(format!("cannot write {}: {error}", file.display()));
+        }
+    }
+}
+
+impl Cluster for Swarm {
+    fn backend(&self) -> &'static str {
+        "swarm"
+    }
+
+    fn fixed(&self) -> Option<String> {
+        None
+    }
+
+    fn scale(&mut self, to: u32) -> Result<(), Failure> {
+        self.shared.wanted.store(to, Ordering::Release);
+        self.order();
+        if !self.deployed {
+            return self.deploy(to);
+        }
+        ops::scale(self.shared.docker.as_ref(), to)?;
+        self.order();
+        Ok(())
+    }
+
+    fn settled(&self) -> Result<bool, Failure> {
+        if let Some(failure) = lock(&self.shared.obstacle).take() {
+            return Err(failure);
+        }
+        let looked_ns = self.shared.looked_ns.load(Ordering::Acquire);
+        let fresh = looked_ns > self.shared.ordered_ns.load(Ordering::Acquire);
+        Ok(fresh && self.shared.follow().settled(self.shared.wanted()))
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let follow = self.shared.follow();
+        let endpoint =
+            |task: &Task| Endpoint { replica: task.address.clone(), url: self.shared.url(task) };
+        follow.serving().map(endpoint).collect()
+    }
+
+    /// The orchestrator chooses, and says it only when it has chosen: the watching thread then
+    /// takes those replicas from the generator, in the two seconds before they get SIGTERM.
+    fn leaving(&self, _to: u32) -> Vec<Endpoint> {
+        Vec::new()
+    }
+
+    fn status(&self) -> Vec<ReplicaStatus> {
+        let follow = self.shared.follow();
+        let serving: Vec<&str> = follow.serving().map(|task| task.id.as_str()).collect();
+        let status = |task: &Task| ReplicaStatus {
+            replica: task.address.clone(),
+            phase: match (serving.contains(&task.id.as_str()), task.wanted()) {
+                (true, _) => Phase::Healthy,
+                (false, true) => Phase::Starting,
+                (false, false) => Phase::Stopping,
+            },
+            incarnation: follow.life(task),
+            pid: Some(task.pid).filter(|&pid| pid > 0),
+        };
+        follow.tasks().iter().filter(|task| !task.ended()).map(status).collect()
+    }
+
+    fn kill(&mut self, replica: &str) -> Result<Killed, Failure> {
+        let found = self.shared.follow().serving().find(|task| task.address == replica).cloned();
+        let Some(task) = found else {
+            return Err(Failure::invalid(format!("replica {replica} does not run")));
+        };
+        let (engine, nodes) = (&self.shared.engine, &self.shared.nodes);
+        let host = ops::host_of_node(engine, nodes, &task.node, &self.shared.spec.node_hosts)?;
+        let incarnation = {
+            let mut follow = self.shared.follow();
+            follow.kill(&task);
+            follow.life(&task)
+        };
+        let before_ns = clock::mono_ns();
+        ops::kill(self.shared.docker.as_ref(), &task.container, host)?;
+        let after_ns = clock::mono_ns();
+        self.order();
+        self.shared.journal.note(EventRecord {
+            until_ns: after_ns,
+            replica: replica.to_owned(),
+            incarnation,
+            text: format!("SIGKILL to the container of slot {}", task.slot),
+            ..EventRecord::at(before_ns, EventRecordKind::Kill)
+        });
+        Ok(Killed { replica: replica.to_owned(), before_ns, after_ns, incarnation })
+    }
+
+    fn sampler(&self) -> Box<dyn Sampler> {
+        Box::new(GroupSampler { shared: Arc::clone(&self.shared), units: Units::of_this_host() })
+    }
+
+    fn held(&self, replica: &str) -> Option<u64> {
+        let follow = self.shared.follow();
+        let task = follow.serving().find(|task| task.address == replica)?;
+        if !self.shared.local(task) {
+            return None;
+        }
+        let now = descriptors(task.pid)?;
+        Some(now.saturating_sub(*lock(&self.shared.fds_idle).get(&task.id)?))
+    }
+
+    fn server_version(&self) -> String {
+        self.shared.spec.deploy.image.clone().unwrap_or_default()
+    }
+
+    fn generator(
+        &mut self,
+        program_arguments: &[String],
+        log_dir: &Path,
+    ) -> Result<Option<(PathBuf, Vec<String>)>, Failure> {
+        let image = self.generator_image()?;
+        self.generators += 1;
+        let name = self.generator_name();
+        generator::wrap(&self.shared.engine, &image, &name, program_arguments, log_dir).map(Some)
+    }
+
+    fn generator_pid(&self) -> Option<u32> {
+        generator::pid(self.shared.docker.as_ref(), &self.generator_name())
+    }
+
+    fn follow(&mut self, remote: Option<Remote>) {
+        let told = self.endpoints().into_iter().map(|endpoint| endpoint.url).collect();
+        *lock(&self.shared.remote) = remote.map(|remote| (remote, told));
+    }
+
+    fn facts(&self) -> Option<Value> {
+        let spec = &self.shared.spec;
+        let nodes: Vec<Value> = self
+            .shared
+            .nodes
+            .iter()
+            .map(|node| {
+                json!({"name": node.name, "role": node.role, "engine": node.engine,
+                       "state": node.state, "availability": node.availability})
+            })
+            .collect();
+        let nofile = self.replica_nofile();
+        let replicas = self.shared.wanted();
+        Some(json!({
+            "docker": self.shared.engine.record(),
+            "nodes": nodes,
+            "image": self.image,
+            "balancer": spec.deploy.balancer.name(),
+            "network": NETWORK,
+            "path": {
+                "kind": "tasks",
+                "text": "from a generator in a container of the overlay network straight to the \
+                         tasks' own addresses; no virtual IP, published port or balancer between",
+                "connections_max_by_replica_descriptors":
+                    nofile.map(|nofile| nofile * u64::from(replicas)),
+                "descriptors_a_replica": nofile,
+            },
+        }))
+    }
+
+    fn teardown(&mut self) {
+        if !self.deployed {
+            return;
+        }
+        self.deployed = false;
+        self.save_logs();
+        self.shared.quit.store(true, Ordering::Release);
+        if let Some(watcher) = self.watcher.take() {
+            let _ = watcher.join();
+        }
+        let docker = self.shared.docker.as_ref();
+        let ended = match self.found {
+            Some(replicas) => remove::beside(docker).and_then(|()| ops::scale(docker, replicas)),
+            None => remove::stack(docker, clock::mono_ns() + REMOVE_NS_MAX, |_| {}).map(|_| ()),
+        };
+        if let Err(trouble) = ended {
+            self.shared.journal.mark(format!("the stack could not be taken away: {trouble}"));
+            eprintln!("{trouble}; see `reporter swarm rm`");
+        }
+    }
+}
+
+impl Swarm {
+    fn generator_name(&self) -> String {
+        format!("erlmcp-generator-{}-{}", std::process::id(), self.generators)
+    }
+
+    /// The limit of descriptors inside of a replica, where it can be read.
+    fn replica_nofile(&self) -> Option<u64> {
+        let follow = self.shared.follow();
+        let task = follow.serving().find(|task| self.shared.local(task))?;
+        let server = last_child(task.pid);
+        let limits = procfs::text(format!("/proc/{server}/limits"))?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        self.teardown();
+    }
+}
+
+/// Descriptors of a container: its first process is the engine's init, the server its child.
+fn descriptors(pid: u32) -> Option<u64> {
+    procfs::open_descriptors(last_child(pid))
+}
+
+/// The only child of a container's first process, or that process.
+fn last_child(pid: u32) -> u32 {
+    let children = procfs::text(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().next().and_then(|child| child.parse().ok()).unwrap_or(pid)
+}
+
+struct GroupSampler {
+    shared: Arc<Shared>,
+    units: Units,
+}
+
+impl Sampler for GroupSampler {
+    fn sample(&mut self) -> Vec<ReplicaSample> {
+        let running: Vec<(Task, u32)> = {
+            let follow = self.shared.follow();
+            let running = follow.tasks().iter().filter(|task| task.state == "running");
+            running.map(|task| (task.clone(), follow.life(task))).collect()
+        };
+        let sample = |(task, incarnation): (Task, u32)| {
+            if !self.shared.local(&task) {
+                return None;
+            }
+            let usage = Group::of_process(task.pid)?.usage()?;
+            let tree = procfs::tree(task.pid, self.units);
+            let process = ProcessSample {
+                rss_bytes: usage.memory_bytes,
+                cpu_ns: usage.cpu_ns,
+                fds: tree.as_ref().map_or(0, |tree| tree.fds),
+                threads: tree.as_ref().map_or(0, |tree| tree.threads),
+            };
+            Some(ReplicaSample { replica: task.address, pid: task.pid, incarnation, process })
+        };
+        running.into_iter().filter_map(sample).collect()
+    }
+}
