@@ -1,0 +1,16 @@
+//! The program against servers that others wrote, with exact accounting: how many sessions were
+//! opened, kept and answered, and why each failure failed, held against the server's own counts.
+//!
+//! `basics` is the one to run first. What a test needs and does not find (python3, a network for
+//! pip, another binary of this workspace) makes it skip loudly, and fail where `CI=true`. Each test
+//! adds its rows to the table `conformance.md` in the target directory's `tmp`.
+
+mod awkward;
+mod basics;
+mod checks;
+mod faults;
+mod harness;
+mod hostile;
+mod python;
+mod rmcp;
+mod run;
