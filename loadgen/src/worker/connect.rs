@@ -276,6 +276,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     fn take_leave(&mut self, session: u32, next: Next) -> io::Result<()> {
         self.unqueue(session);
+        self.alive.remove(&mut self.alive_links, session);
         let s = &mut self.sessions[session as usize];
         self.established -= u32::from(std::mem::take(&mut s.established));
         s.next = next;

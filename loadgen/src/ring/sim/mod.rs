@@ -331,3 +331,6 @@ impl Ring for SimRing {
 fn refused(errno: i32) -> Result<u32, Errno> {
     Err(Errno(errno))
 }
+
+#[cfg(test)]
+mod tests;

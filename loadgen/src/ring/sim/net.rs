@@ -249,7 +249,7 @@ impl Net {
         self.complete(handle, OpKind::Connect, Ok(0));
         if covers(&self.servers[peer].script.kills, now_ns) {
             // Died between the handshake and now.
-            return self.to_client(slot, conn, Vec::new(), Some(End::Reset));
+            return self.deliver(slot, conn, Vec::new(), Some(End::Reset));
         }
         self.servers[peer].accept(conn, slot);
         let faults = self.faults(peer);
@@ -365,7 +365,7 @@ impl Net {
     }
 
     /// Sends bytes, an end, or both to the client, after all that was sent before.
-    fn to_client(&mut self, slot: u32, conn: u64, bytes: Vec<u8>, end: Option<End>) {
+    fn deliver(&mut self, slot: u32, conn: u64, bytes: Vec<u8>, end: Option<End>) {
         let now_ns = self.now_ns();
         let Some(socket) = self.socket(slot, conn) else { return };
         let peer = socket.peer;
@@ -388,7 +388,7 @@ impl Net {
         self.pump(slot, conn);
     }
 
-    fn from_server(&mut self, peer: usize, conn: u64, bytes: Vec<u8>, then: Then) {
+    fn leave_server(&mut self, peer: usize, conn: u64, bytes: Vec<u8>, then: Then) {
         let now_ns = self.now_ns();
         let Some(slot) = self.servers[peer].conns.get(&conn).map(|c| c.slot) else { return };
         // A frozen process does not send either.
@@ -405,7 +405,7 @@ impl Net {
             Then::Finish => Some(End::Finish),
             Then::Reset => Some(End::Reset),
         };
-        self.to_client(slot, conn, bytes, end);
+        self.deliver(slot, conn, bytes, end);
         if end.is_some() {
             self.servers[peer].conns.remove(&conn);
         }
@@ -426,11 +426,11 @@ impl Net {
             Event::GoneFromServer { peer, conn, politely } => {
                 let gone = self.servers.get_mut(peer).and_then(|s| s.conns.remove(&conn));
                 if politely && let Some(gone) = gone {
-                    self.to_client(gone.slot, conn, Vec::new(), Some(End::Finish));
+                    self.deliver(gone.slot, conn, Vec::new(), Some(End::Finish));
                 }
             }
             Event::FromServer { peer, conn, bytes, then } => {
-                self.from_server(peer, conn, bytes, then);
+                self.leave_server(peer, conn, bytes, then);
             }
             Event::ToClient { slot, conn, bytes, end } => self.arrived(slot, conn, &bytes, end),
             Event::Pump { slot, conn } => self.pump(slot, conn),
@@ -438,14 +438,14 @@ impl Net {
             Event::Drop { .. } if now_ns >= self.config.heal_ns => {}
             Event::Drop { peer, conn, end } => {
                 if let Some(slot) = self.servers[peer].conns.get(&conn).map(|c| c.slot) {
-                    self.to_client(slot, conn, Vec::new(), Some(end));
+                    self.deliver(slot, conn, Vec::new(), Some(end));
                     self.servers[peer].conns.remove(&conn);
                 }
             }
             Event::Kill { peer } => {
                 for (conn, gone) in self.servers[peer].kill() {
                     let end = if self.dice.chance(0.7) { End::Reset } else { End::Finish };
-                    self.to_client(gone.slot, conn, Vec::new(), Some(end));
+                    self.deliver(gone.slot, conn, Vec::new(), Some(end));
                 }
             }
         }

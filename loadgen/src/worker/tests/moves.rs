@@ -73,6 +73,8 @@ fn sessions_leave_a_target_that_is_unwanted() {
     run.turn_until_ns(run.now_ns() + S);
     assert_eq!(by_target(&run), [10, 10, 10]);
     order(&run, &scripts, &[0, 2], false);
+    let fell = run.turn_until(run.now_ns() + S, |run| run.worker.alive.len() < 30);
+    assert!(fell, "a session on its way out is not alive");
     run.turn_until_ns(run.now_ns() + 2 * S);
     assert_eq!(by_target(&run), [15, 0, 15]);
     assert!(run.all_established());
