@@ -6,7 +6,8 @@ use latlog::{EventKind, Outcome};
 
 use super::Worker;
 use super::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE};
-use super::session::{After, Next, Standing, State};
+use super::session::{After, Crossed, Current, Next, Standing, State};
+use super::targets::IDLE_CLOSE_NS_MIN;
 use crate::cli::End;
 use crate::clock::Clock;
 use crate::ops::Op;
@@ -76,6 +77,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.targets.leave(s.target);
         }
         let elsewhere = s.target != target;
+        if elsewhere {
+            self.fail_crossed(session);
+        }
+        let s = &mut self.sessions[session as usize];
         let named = !s.id.is_empty();
         s.target = target;
         s.assigned = true;
@@ -95,6 +100,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         s.id.clear();
         s.standing = Standing::Unknown;
         s.in_doubt = false;
+        if outcome == Outcome::SessionGone {
+            self.targets.forgot_sessions(s.target);
+        }
+        self.fail_crossed(session);
         self.event(session, EventKind::SessionLost, outcome, detail, 0);
     }
 
@@ -150,7 +159,51 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let took_ns = self.now_ns - s.attempt_ns;
             self.event(session, EventKind::Alive, Outcome::Ok, 0, took_ns);
         }
-        self.free(session);
+        let s = &mut self.sessions[session as usize];
+        let Some(Crossed { current, .. }) = s.crossed else { return self.free(session) };
+        if self.targets.closes_after(s.target, current.idle_ns) {
+            s.crossed = None;
+            self.begin(session, current.op, State::Busy, current.intended_ns);
+            let s = &mut self.sessions[session as usize];
+            s.current = s.current.map(|current| Current { again: true, ..current });
+        } else {
+            self.fail_crossed(session);
+            self.free(session);
+        }
+    }
+
+    /// A connection that stood is gone: sets its request aside if that may have crossed the close
+    /// of an idle connection. Such a request fails no user of an ordinary client, which does not
+    /// use a connection that has been idle for about as long as the server allows; here it keeps
+    /// its intended time. A server that ended, or lost the session, cannot hide behind this.
+    fn set_aside(&mut self, session: u32, outcome: Outcome, detail: i32) {
+        let s = &mut self.sessions[session as usize];
+        let loaded = matches!(self.stage, Stage::Ramp | Stage::Warmup | Stage::Hold);
+        let http = self.prepared[usize::from(s.target)].dialect.is_http();
+        if !loaded || !http || !matches!(outcome, Outcome::Eof | Outcome::Reset) {
+            return;
+        }
+        if s.state == State::Idle {
+            self.targets.closed_idle(s.target, self.now_ns - s.since_ns);
+            return;
+        }
+        let lost_ns = self.now_ns;
+        let unread = |c: &Current| c.sent_ns > 0 && c.first_byte_ns == 0 && !c.again;
+        let idle = |c: &Current| c.idle_ns >= IDLE_CLOSE_NS_MIN;
+        if let Some(current) = s.current.take_if(|c| unread(c) && idle(c)) {
+            s.crossed = Some(Crossed { current, outcome, detail, lost_ns });
+        }
+    }
+
+    /// The request that was set aside has failed for the reason that its connection was lost for.
+    pub(super) fn fail_crossed(&mut self, session: u32) {
+        let Some(crossed) = self.sessions[session as usize].crossed.take() else { return };
+        let Crossed { current, outcome, detail, lost_ns } = crossed;
+        // It ended then, and what is being read, if anything, is no part of it.
+        let reading = self.reading.take();
+        let now_ns = std::mem::replace(&mut self.now_ns, lost_ns);
+        self.record_end(session, &current, outcome, detail);
+        (self.now_ns, self.reading) = (now_ns, reading);
     }
 
     /// The session waits for a request.
@@ -167,6 +220,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if outcome != Outcome::NoAddress {
             self.targets.failed(target, self.now_ns);
         }
+        self.fail_crossed(session);
         self.event(session, EventKind::ConnectFailed, outcome, detail, 0);
         self.keep_example(session, Op::Initialize, outcome, detail);
     }
@@ -175,6 +229,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn lose(&mut self, session: u32, outcome: Outcome, detail: i32) -> io::Result<()> {
         self.recorder.now.losses += 1;
         self.event(session, EventKind::Lost, outcome, detail, 0);
+        self.set_aside(session, outcome, detail);
         self.end_request(session, outcome, detail);
         let s = &mut self.sessions[session as usize];
         s.attempt_ns = self.now_ns;
@@ -246,6 +301,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     fn end(&mut self, session: u32) {
+        self.fail_crossed(session);
         self.alive.remove(&mut self.alive_links, session);
         let s = &mut self.sessions[session as usize];
         let deleted = s.state == State::Closing && self.stage == Stage::Cooldown;

@@ -375,6 +375,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Records what is still open at the end: nothing that was due or sent goes uncounted.
     fn give_up_the_rest(&mut self) {
         for session in 0..self.sessions.len() as u32 {
+            self.fail_crossed(session);
             self.end_request(session, Outcome::Unanswered, 0);
         }
         while let Some(intended_ns) = self.due.pop_front() {

@@ -246,6 +246,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 s.standing = Standing::Unknown;
                 let target = s.target;
                 self.targets.failed(target, self.now_ns);
+                self.fail_crossed(session);
                 After::Close
             }
             (Op::Ping | Op::Call | Op::Verify, Outcome::SessionGone) => {

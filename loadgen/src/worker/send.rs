@@ -18,8 +18,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.unqueue(session);
         let s = &mut self.sessions[session as usize];
         debug_assert!(s.current.is_none(), "a request is under way");
+        let idle_ns = if s.state == State::Idle { self.now_ns - s.since_ns } else { 0 };
         s.state = state;
-        s.current = Some(Current { op, intended_ns, sent_ns: 0, first_byte_ns: 0 });
+        let (sent_ns, first_byte_ns, again) = (0, 0, false);
+        s.current = Some(Current { op, intended_ns, sent_ns, first_byte_ns, idle_ns, again });
         self.enqueue(OUTBOX, session);
     }
 
@@ -52,7 +54,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             s.sending = Some(Sending { buffer, from: 0, to: len as u32 });
             self.now_ns = self.clock.now_ns();
             current.sent_ns = self.now_ns;
-            self.recorder.now.sent += u64::from(current.op.is_load());
+            self.recorder.now.sent += u64::from(current.op.is_load() && !current.again);
             self.recorder.now.bytes_out += len as u64;
             s.armed.set(OpKind::Send);
             self.enqueue(ANSWERING, session);
@@ -94,13 +96,24 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn end_request(&mut self, session: u32, outcome: Outcome, detail: i32) {
         let s = &mut self.sessions[session as usize];
         let Some(current) = s.current.take() else { return };
-        let (op, target) = (current.op, s.target);
         if current.sent_ns == 0 {
-            if op == Op::Call && !self.plan.closed {
+            if current.op == Op::Call && !self.plan.closed {
                 self.due.push_front(current.intended_ns);
             }
             return;
         }
+        self.record_end(session, &current, outcome, detail);
+    }
+
+    /// Records how a request of a session ended.
+    pub(super) fn record_end(
+        &mut self,
+        session: u32,
+        current: &Current,
+        outcome: Outcome,
+        detail: i32,
+    ) {
+        let (op, target) = (current.op, self.sessions[session as usize].target);
         let done_ns = self.now_ns.max(current.sent_ns);
         let first_byte_ns =
             if current.first_byte_ns == 0 { done_ns } else { current.first_byte_ns };

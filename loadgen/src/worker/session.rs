@@ -1,5 +1,6 @@
 //! One session and the connection that carries it: state as data, no behaviour.
 
+use latlog::Outcome;
 use wire::client::Exchange;
 
 use crate::ops::Op;
@@ -76,6 +77,25 @@ pub struct Current {
     pub sent_ns: u64,
     /// When the first byte of the answer was read; 0 before.
     pub first_byte_ns: u64,
+    /// How long its connection had been idle when it was begun.
+    pub idle_ns: u64,
+    /// Whether it was sent before, over a connection that the server was closing.
+    pub again: bool,
+}
+
+/// A request whose connection ended before a byte of an answer came, after it had been idle. It may
+/// only have crossed the server's close of an idle connection: that shows once the session stands
+/// again.
+#[derive(Clone, Copy, Debug)]
+pub struct Crossed {
+    /// The request.
+    pub current: Current,
+    /// Why it has failed, if that was no such close.
+    pub outcome: Outcome,
+    /// The errno.
+    pub detail: i32,
+    /// When its connection was lost.
+    pub lost_ns: u64,
 }
 
 /// Operations of a connection that the kernel has not completed.
@@ -148,6 +168,8 @@ pub struct Session {
     pub sending: Option<Sending>,
     /// The request under way; answered ones are taken out.
     pub current: Option<Current>,
+    /// A request whose fate is open while its session comes back.
+    pub crossed: Option<Crossed>,
     /// When the state that a queue times began.
     pub since_ns: u64,
     /// When the present attempt at a session began.
@@ -184,6 +206,7 @@ impl Session {
             armed: Armed::default(),
             sending: None,
             current: None,
+            crossed: None,
             since_ns: 0,
             attempt_ns: 0,
             answered_ns: 0,

@@ -10,7 +10,12 @@ struct Target {
     assigned: u32,
     failures: u8,
     avoid_until_ns: u64,
+    /// For how long the connection had been idle that it closed last; 0 where it closed none.
+    idle_close_ns: u64,
 }
+
+/// Connections that end after less idle time say nothing about a server's habits.
+pub const IDLE_CLOSE_NS_MIN: u64 = 500_000_000;
 
 /// All targets of a worker, in the order of their indices in the log.
 #[derive(Debug, Default)]
@@ -19,7 +24,13 @@ pub struct Targets(Vec<Target>);
 impl Targets {
     /// Adds a target, which is active.
     pub fn add(&mut self) {
-        self.0.push(Target { active: true, assigned: 0, failures: 0, avoid_until_ns: 0 });
+        self.0.push(Target {
+            active: true,
+            assigned: 0,
+            failures: 0,
+            avoid_until_ns: 0,
+            idle_close_ns: 0,
+        });
     }
 
     /// Says which targets are wanted from now on.
@@ -55,6 +66,25 @@ impl Targets {
         let target = &mut self.0[usize::from(target)];
         target.failures = 0;
         target.avoid_until_ns = 0;
+    }
+
+    /// Notes that a target ended a connection that had been idle for so long.
+    pub fn closed_idle(&mut self, target: u16, idle_ns: u64) {
+        if idle_ns >= IDLE_CLOSE_NS_MIN {
+            self.0[usize::from(target)].idle_close_ns = idle_ns;
+        }
+    }
+
+    /// Notes that a target lost its sessions: what it closed before, it closed because it ended.
+    pub fn forgot_sessions(&mut self, target: u16) {
+        self.0[usize::from(target)].idle_close_ns = 0;
+    }
+
+    /// Whether a target closes connections that have been idle for so long; an eighth is allowed
+    /// for what its timers and its load add.
+    pub fn closes_after(&self, target: u16, idle_ns: u64) -> bool {
+        let known_ns = self.0[usize::from(target)].idle_close_ns;
+        known_ns > 0 && idle_ns >= known_ns - known_ns / 8
     }
 
     /// The target for a connection: `preferred` while it is active and not avoided, otherwise the
@@ -127,6 +157,20 @@ mod tests {
         let mut targets = three();
         (0..1000).for_each(|_| targets.failed(0, 1000));
         assert_eq!(targets.pick(Some(0), 1000 + backoff_ns(2)), Some(0));
+    }
+
+    #[test]
+    fn the_idle_time_that_a_target_allows_is_known_from_its_closes() {
+        let mut targets = three();
+        assert!(!targets.closes_after(0, 5_000_000_000), "it has closed none");
+        targets.closed_idle(0, 1000);
+        assert!(!targets.closes_after(0, 5_000_000_000), "that one had just been used");
+        targets.closed_idle(0, 5_100_000_000);
+        assert!(targets.closes_after(0, 4_990_000_000));
+        assert!(!targets.closes_after(0, 4_000_000_000));
+        assert!(!targets.closes_after(1, 5_000_000_000), "another target");
+        targets.forgot_sessions(0);
+        assert!(!targets.closes_after(0, 5_000_000_000), "it closed them because it ended");
     }
 
     #[test]
