@@ -21,8 +21,8 @@ use crate::{
     metrics::{Carrier, InFlight, Metrics, Outcome, method_label},
 };
 
-/// Longest line accepted, in bytes; longer ones are dropped and logged. It equals the SDK's bound on
-/// an HTTP body.
+/// Longest line accepted, in bytes; longer ones are dropped and logged. It equals the SDK's bound
+/// on an HTTP body.
 const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Serves one connection until the peer closes it, or until `stop` is cancelled and its requests

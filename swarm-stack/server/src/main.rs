@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use erlmcp_server::{cli::Options, limits, logging, server};
 
-/// Sessions come and go by the thousand: this allocator gives their memory back, so that the resident
-/// memory an operator sees follows the sessions. It is built without huge pages (`no_thp`): with them
-/// a session takes 55 KiB rather than 39.
+/// Sessions come and go by the thousand: this allocator gives their memory back, so that the
+/// resident memory an operator sees follows the sessions. It is built without huge pages
+/// (`no_thp`): with them a session takes 55 KiB rather than 40.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

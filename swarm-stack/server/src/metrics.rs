@@ -185,7 +185,7 @@ impl Metrics {
                 ("profile", if cfg!(debug_assertions) { "debug" } else { "release" }),
             ]),
         );
-        registry.register_collector(Box::new(process::ProcessMetrics::new()));
+        registry.register_collector(Box::new(process::ProcessMetrics::starting_now()));
     }
 
     /// The exposition, in OpenMetrics text format 1.0.0.

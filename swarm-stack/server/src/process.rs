@@ -18,7 +18,7 @@ pub struct ProcessMetrics {
 
 impl ProcessMetrics {
     /// Takes the present moment as the process's start.
-    pub fn new() -> Self {
+    pub fn starting_now() -> Self {
         Self { start_time_s: clock::unix_time_s() }
     }
 }

@@ -4,7 +4,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -40,57 +43,25 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let routes = routes(&options, &metrics, &handler, &stop);
     let tracker = TaskTracker::new();
 
-    let spawn_http = {
-        let (tracker, metrics, stop) = (tracker.clone(), metrics.clone(), stop.clone());
-        async move {
-            let serve = |stream| {
-                let open = metrics.connection_opened(Carrier::Http);
-                let connection =
-                    web::serve_connection(stream, routes.clone(), stop.connections.clone());
-                tracker.spawn(async move {
-                    connection.await;
-                    drop(open);
-                });
-            };
-            accept_until(http, stop.listeners.clone(), &metrics, serve).await;
-        }
-    };
-    let spawn_tcp = {
-        let (tracker, metrics, stop) = (tracker.clone(), metrics.clone(), stop.clone());
-        async move {
-            let serve = |stream| {
-                let open = metrics.connection_opened(Carrier::Tcp);
-                let connection = lines::serve_connection(
-                    stream,
-                    handler.clone(),
-                    metrics.clone(),
-                    stop.connections.clone(),
-                );
-                tracker.spawn(async move {
-                    connection.await;
-                    drop(open);
-                });
-            };
-            accept_until(tcp, stop.listeners.clone(), &metrics, serve).await;
-        }
-    };
-    let spawn_scrape = {
-        let (metrics, stop) = (metrics.clone(), stop.clone());
-        let routes = web::metrics_routes(metrics.clone());
-        async move {
-            let serve = |stream| {
-                tokio::spawn(web::serve_connection(
-                    stream,
-                    routes.clone(),
-                    stop.connections.clone(),
-                ));
-            };
-            accept_until(scrape, stop.listeners.clone(), &metrics, serve).await;
-        }
-    };
-    tokio::spawn(spawn_http);
-    tokio::spawn(spawn_tcp);
-    tokio::spawn(spawn_scrape);
+    let counted = Counted { tracker: tracker.clone(), metrics: metrics.clone() };
+    let connections = stop.connections.clone();
+    accept(http, &stop, &metrics, move |stream| {
+        let connection = web::serve_connection(stream, routes.clone(), connections.clone());
+        counted.spawn(Carrier::Http, connection);
+    });
+    let counted = Counted { tracker: tracker.clone(), metrics: metrics.clone() };
+    let connections = stop.connections.clone();
+    let shared = metrics.clone();
+    accept(tcp, &stop, &metrics, move |stream| {
+        let (handler, metrics) = (handler.clone(), shared.clone());
+        let connection = lines::serve_connection(stream, handler, metrics, connections.clone());
+        counted.spawn(Carrier::Tcp, connection);
+    });
+    let routes = web::metrics_routes(metrics.clone());
+    let connections = stop.connections.clone();
+    accept(scrape, &stop, &metrics, move |stream| {
+        tokio::spawn(web::serve_connection(stream, routes.clone(), connections.clone()));
+    });
     tracing::info!(
         "listening: http://{http_at}/mcp http://{http_at}/health tcp://{tcp_at} \
          http://{scrape_at}/metrics"
@@ -100,6 +71,33 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!("{name}: stopping, requests in flight have {} s", options.grace);
     end(&options, &stop, &tracker, &metrics, &mut signals).await;
     Ok(())
+}
+
+/// Connections that are counted, and waited for at the end.
+struct Counted {
+    tracker: TaskTracker,
+    metrics: Arc<Metrics>,
+}
+
+impl Counted {
+    fn spawn(&self, carrier: Carrier, connection: impl Future<Output = ()> + Send + 'static) {
+        let open = self.metrics.connection_opened(carrier);
+        self.tracker.spawn(async move {
+            connection.await;
+            drop(open);
+        });
+    }
+}
+
+/// Accepts on `listener` in a task of its own until the listeners are to close.
+fn accept(
+    listener: TcpListener,
+    stop: &Stop,
+    metrics: &Arc<Metrics>,
+    serve: impl FnMut(TcpStream) + Send + 'static,
+) {
+    let (stop, metrics) = (stop.listeners.clone(), metrics.clone());
+    tokio::spawn(async move { accept_until(listener, stop, &metrics, serve).await });
 }
 
 /// The routes of the main port, on the sessions that the options ask for.

@@ -40,7 +40,11 @@ struct Payload {
 /// The definitions of all tools, in the order in which they are listed.
 pub fn definitions() -> Vec<Tool> {
     let number = |text: &str| json!({"type": "number", "description": text});
-    let bounded = |text: &str, max: u64| json!({"type": "integer", "minimum": 0, "maximum": max, "description": text});
+    let bounded = |text: &str, max: u64| {
+        let mut schema = json!({"type": "integer", "minimum": 0, "maximum": max});
+        schema["description"] = text.into();
+        schema
+    };
     vec![
         tool(
             "echo",

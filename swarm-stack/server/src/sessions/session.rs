@@ -91,11 +91,7 @@ impl Session {
         message: ClientJsonRpcMessage,
     ) -> Result<oneshot::Receiver<ServerJsonRpcMessage>, Refused> {
         let (to, answer) = oneshot::channel();
-        self.state().push(message, |id, progress| Waiting {
-            id,
-            progress,
-            to: Destination::Head(to),
-        })?;
+        self.state().push(message, Some(Destination::Head(to)))?;
         Ok(answer)
     }
 
@@ -105,11 +101,7 @@ impl Session {
     /// [`Refused`], with nothing passed on.
     pub fn request(&self, message: ClientJsonRpcMessage) -> Result<Events, Refused> {
         let (to, events) = mpsc::channel(STREAM_MESSAGES_MAX);
-        self.state().push(message, |id, progress| Waiting {
-            id,
-            progress,
-            to: Destination::Stream(to),
-        })?;
+        self.state().push(message, Some(Destination::Stream(to)))?;
         Ok(Events(events))
     }
 
@@ -120,7 +112,7 @@ impl Session {
     pub fn notify(&self, message: ClientJsonRpcMessage) -> Result<(), Refused> {
         let mut state = self.state();
         let cancelled = cancelled_request(&message).cloned();
-        state.push(message, |_, _| unreachable!("only requests wait"))?;
+        state.push(message, None)?;
         // The service answers a cancelled request with nothing: its stream ends here.
         if let Some(id) = cancelled {
             state.waiting.retain(|waiting| waiting.id != id);
@@ -179,7 +171,7 @@ impl State {
     fn push(
         &mut self,
         message: ClientJsonRpcMessage,
-        waiting: impl FnOnce(RequestId, Option<ProgressToken>) -> Waiting,
+        answer_to: Option<Destination>,
     ) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::Closed);
@@ -187,9 +179,9 @@ impl State {
         if self.inbox.len() >= INBOX_MESSAGES_MAX {
             return Err(Refused::Full);
         }
-        if let ClientJsonRpcMessage::Request(request) = &message {
+        if let (ClientJsonRpcMessage::Request(request), Some(to)) = (&message, answer_to) {
             let progress = request.request.get_meta().get_progress_token();
-            self.waiting.push(waiting(request.id.clone(), progress));
+            self.waiting.push(Waiting { id: request.id.clone(), progress, to });
         }
         self.used = Tick::now();
         self.inbox.push_back(Box::new(message));
@@ -321,5 +313,150 @@ impl Transport<RoleServer> for SessionTransport {
     async fn close(&mut self) -> Result<(), Self::Error> {
         self.0.close();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, StreamExt as _};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn client(message: Value) -> ClientJsonRpcMessage {
+        serde_json::from_value(message).unwrap()
+    }
+
+    fn server(message: Value) -> ServerJsonRpcMessage {
+        serde_json::from_value(message).unwrap()
+    }
+
+    fn ping(id: u64) -> ClientJsonRpcMessage {
+        let meta = json!({"progressToken": id + 100});
+        client(json!({"jsonrpc": "2.0", "id": id, "method": "ping", "params": {"_meta": meta}}))
+    }
+
+    fn answer(id: u64) -> ServerJsonRpcMessage {
+        server(json!({"jsonrpc": "2.0", "id": id, "result": {}}))
+    }
+
+    fn progress(token: u64) -> ServerJsonRpcMessage {
+        let params = json!({"progressToken": token, "progress": 1.0});
+        let method = "notifications/progress";
+        server(json!({"jsonrpc": "2.0", "method": method, "params": params}))
+    }
+
+    /// What is ready on a stream, and whether the stream has ended.
+    fn drain(events: &mut Events) -> (Vec<Value>, bool) {
+        let mut ready = Vec::new();
+        loop {
+            match events.next().now_or_never() {
+                Some(Some(event)) => {
+                    ready.push(serde_json::to_value(event.message.unwrap()).unwrap());
+                }
+                Some(None) => return (ready, true),
+                None => return (ready, false),
+            }
+        }
+    }
+
+    async fn send(transport: &mut SessionTransport, message: ServerJsonRpcMessage) {
+        transport.send(message).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn each_answer_ends_its_own_stream() {
+        let (session, mut service) = Session::new();
+        let mut first = session.request(ping(1)).unwrap();
+        let mut second = session.request(ping(2)).unwrap();
+        send(&mut service, answer(2)).await;
+        let (messages, ended) = drain(&mut second);
+        assert_eq!((messages[0]["id"].as_u64(), messages.len(), ended), (Some(2), 1, true));
+        assert_eq!(drain(&mut first), (vec![], false));
+        send(&mut service, answer(1)).await;
+        assert!(drain(&mut first).1);
+    }
+
+    #[tokio::test]
+    async fn progress_rides_with_its_request_and_the_rest_on_the_standalone_stream() {
+        let (session, mut service) = Session::new();
+        let mut events = session.request(ping(1)).unwrap();
+        let mut standalone = session.open_standalone().unwrap();
+        send(&mut service, progress(101)).await;
+        send(&mut service, progress(999)).await;
+        assert_eq!(drain(&mut events).0[0]["params"]["progressToken"], 101);
+        assert_eq!(drain(&mut standalone).0[0]["params"]["progressToken"], 999);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_waits_for_is_dropped() {
+        let (session, mut service) = Session::new();
+        drop(session.request(ping(1)).unwrap());
+        send(&mut service, answer(1)).await;
+        send(&mut service, answer(7)).await;
+        assert!(session.idle().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_not_read_holds_a_bounded_number() {
+        let (session, mut service) = Session::new();
+        let mut events = session.request(ping(1)).unwrap();
+        for _ in 0..2 * STREAM_MESSAGES_MAX {
+            send(&mut service, progress(101)).await;
+        }
+        assert_eq!(drain(&mut events).0.len(), STREAM_MESSAGES_MAX);
+    }
+
+    #[tokio::test]
+    async fn the_inbox_is_bounded_and_in_order() {
+        let (session, mut service) = Session::new();
+        for id in 0..INBOX_MESSAGES_MAX as u64 {
+            drop(session.request(ping(id)).unwrap());
+        }
+        assert_eq!(session.notify(ping(999)).unwrap_err(), Refused::Full);
+        for id in 0..INBOX_MESSAGES_MAX as u64 {
+            let message = serde_json::to_value(service.receive().await.unwrap()).unwrap();
+            assert_eq!(message["id"], id);
+        }
+        assert!(service.receive().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_service_wakes_for_a_message_and_for_the_end() {
+        let (session, mut service) = Session::new();
+        let reader = tokio::spawn(async move {
+            let message = service.receive().await;
+            (message.is_some(), service.receive().await.is_none())
+        });
+        tokio::task::yield_now().await;
+        drop(session.request(ping(1)).unwrap());
+        tokio::task::yield_now().await;
+        session.close();
+        assert_eq!(reader.await.unwrap(), (true, true));
+    }
+
+    #[tokio::test]
+    async fn the_end_ends_everything() {
+        let (session, _service) = Session::new();
+        let head = session.initialize(ping(1)).unwrap();
+        let mut events = session.request(ping(2)).unwrap();
+        let mut standalone = session.open_standalone().unwrap();
+        session.close();
+        assert!(head.await.is_err());
+        assert!(drain(&mut events).1 && drain(&mut standalone).1);
+        assert_eq!(session.request(ping(3)).err(), Some(Refused::Closed));
+        assert_eq!(session.open_standalone().err(), Some(Refused::Closed));
+    }
+
+    #[test]
+    fn an_open_stream_or_request_is_not_idle() {
+        let (session, _service) = Session::new();
+        assert!(session.idle().is_some());
+        let standalone = session.open_standalone().unwrap();
+        assert!(session.idle().is_none());
+        drop(standalone);
+        assert!(session.idle().is_some());
+        let _events = session.request(ping(1)).unwrap();
+        assert!(session.idle().is_none());
     }
 }

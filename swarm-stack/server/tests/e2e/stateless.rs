@@ -48,13 +48,16 @@ fn discover_names_both_eras() {
     }
 }
 
+/// Headers, body, HTTP status, JSON-RPC code.
+type Case<'a> = (&'a [(&'a str, &'a str)], String, u16, i64);
+
 #[test]
 fn violations_have_their_codes() {
     let server = Server::start(&[]);
     let params = json!({"name": "echo", "arguments": {"text": "hi"}});
     let echo = body("tools/call", REVISION, params);
     let version = ("MCP-Protocol-Version", REVISION);
-    let cases: [(&[(&str, &str)], String, u16, i64); 4] = [
+    let cases: [Case; 4] = [
         (&[version, ("Mcp-Method", "tools/call"), ("Mcp-Name", "add")], echo.clone(), 400, -32020),
         (&[version, ("Mcp-Method", "tools/list"), ("Mcp-Name", "echo")], echo, 400, -32020),
         (
