@@ -162,8 +162,14 @@ impl Stage<'_, '_> {
         let all = self.cluster.endpoints();
         let from = all.len() as u32;
         let leaving = self.cluster.leaving(to);
-        self.live.say(&format!("scaling {from} -> {to}: draining {}", leaving.len()));
-        self.note(EventRecordKind::ScaleCommand, from, to, "drain, then SIGTERM");
+        // An orchestrator that chooses by itself names nobody before it has chosen.
+        let known = !leaving.is_empty();
+        let (how, said) = match known {
+            true => ("drain, then SIGTERM", format!(": draining {}", leaving.len())),
+            false => ("the orchestrator chooses, then SIGTERM", String::new()),
+        };
+        self.live.say(&format!("scaling {from} -> {to}{said}"));
+        self.note(EventRecordKind::ScaleCommand, from, to, how);
         self.mark("scale_down", &format!("{from} -> {to}"));
         for endpoint in &leaving {
             self.journal.note(EventRecord {
@@ -171,12 +177,14 @@ impl Stage<'_, '_> {
                 ..EventRecord::at(clock::mono_ns(), EventRecordKind::Drain)
             });
         }
-        let staying: Vec<Endpoint> =
-            all.into_iter().filter(|endpoint| !leaving.contains(endpoint)).collect();
-        let urls = urls(&staying);
-        self.live.send(&Command::Targets { urls, rebalance: false });
-        let drained = self.drained(&leaving, move_ns_max)?;
-        self.tell_sessions(drained, "the leaving replicas hold no sessions");
+        if known {
+            let staying: Vec<Endpoint> =
+                all.into_iter().filter(|endpoint| !leaving.contains(endpoint)).collect();
+            let urls = urls(&staying);
+            self.live.send(&Command::Targets { urls, rebalance: false });
+            let drained = self.drained(&leaving, move_ns_max)?;
+            self.tell_sessions(drained, "the leaving replicas hold no sessions");
+        }
         self.cluster.scale(to).map_err(Stopped::Failed)?;
         let settled = self.replicas_settle()?;
         self.tell_replicas(settled, from, to);

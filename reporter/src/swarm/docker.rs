@@ -11,7 +11,7 @@ use super::trouble::Trouble;
 use crate::clock::{self, SECOND_NS};
 
 /// Deadline of a call that only asks or orders something.
-pub const CALL_NS_MAX: u64 = 30 * SECOND_NS;
+pub const CALL_NS_MAX: u64 = 60 * SECOND_NS;
 
 /// One call of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

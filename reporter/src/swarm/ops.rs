@@ -264,7 +264,7 @@ pub fn host_of_node(
         .map(|(_, host)| Some(host.clone()))
         .ok_or_else(|| {
             Trouble::NotFound(format!(
-                "the task runs on node {name}, which `docker` here cannot reach; say how with \
+                "node {name} is needed for it, and `docker` here cannot reach it; say how with \
                  --node-host {name}=ssh://USER@{name}"
             ))
         })

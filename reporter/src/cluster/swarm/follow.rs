@@ -24,6 +24,7 @@ struct Seen {
 pub struct Follow {
     tasks: Vec<Task>,
     seen: HashMap<String, Seen>,
+    looked_ns: u64,
     /// Tasks that this run killed, and whose successor is not there yet.
     killed: HashMap<u32, Killed>,
     killed_ids: HashSet<String>,
@@ -45,11 +46,30 @@ impl Follow {
         tasks.sort_by(|a, b| {
             (a.slot, a.created_real_ns, &a.id).cmp(&(b.slot, b.created_real_ns, &b.id))
         });
-        let mut events = Vec::new();
+        let mut events = self.forgotten(&tasks, now_ns);
         for task in &tasks {
             self.look_at(task, anchor, now_ns, &mut events);
         }
         self.tasks = tasks;
+        events
+    }
+
+    /// The orchestrator forgets tasks of slots that are scaled away as soon as they have ended:
+    /// they have ended between the last look and this one.
+    fn forgotten(&mut self, tasks: &[Task], now_ns: u64) -> Vec<EventRecord> {
+        let gone = self.tasks.iter().filter(|old| !tasks.iter().any(|task| task.id == old.id));
+        let mut events = Vec::new();
+        for task in gone {
+            let Some(seen) = self.seen.get(&task.id).filter(|s| s.started && !s.ended) else {
+                continue;
+            };
+            let text = format!("slot {}: ended, and its record is gone", task.slot);
+            let at_ns = self.looked_ns.max(seen.healthy_ns.unwrap_or(0)).min(now_ns);
+            let event = self.event(task, at_ns, EventRecordKind::ReplicaExit, text);
+            events.push(EventRecord { until_ns: now_ns, ..event });
+            self.seen.remove(&task.id);
+        }
+        self.looked_ns = now_ns;
         events
     }
 
@@ -229,6 +249,17 @@ mod tests {
         let left: Vec<&str> = follow.serving().map(|task| task.address.as_str()).collect();
         assert_eq!(left, ["10.0.0.2"]);
         assert!(!follow.settled(1), "the other one still runs");
+    }
+
+    #[test]
+    fn one_whose_record_is_gone_has_ended_since_the_last_look() {
+        let mut follow = Follow::default();
+        let task = task("a", 9, "10.0.0.2", "running", "running", 10);
+        follow.look(vec![task], &ANCHOR, 11);
+        let events = follow.look(Vec::new(), &ANCHOR, 20);
+        assert_eq!(kinds(&events), [(EventRecordKind::ReplicaExit, "10.0.0.2", 11)]);
+        assert_eq!(events[0].until_ns, 20);
+        assert!(follow.look(Vec::new(), &ANCHOR, 30).is_empty());
     }
 
     #[test]

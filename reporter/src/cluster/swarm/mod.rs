@@ -8,6 +8,7 @@
 
 mod follow;
 mod generator;
+mod series;
 mod usage;
 mod watch;
 
@@ -42,7 +43,7 @@ use crate::swarm::stack::{NETWORK, SERVICE_FULL};
 /// Ports that the stack's servers listen on.
 const PORT: u16 = 8_080;
 const TCP_PORT: u16 = 5_555;
-const REMOVE_NS_MAX: u64 = 60 * SECOND_NS;
+const REMOVE_NS_MAX: u64 = 120 * SECOND_NS;
 const DEPLOY_NS_MAX: u64 = 120 * SECOND_NS;
 const LOGS_NS_MAX: u64 = 60 * SECOND_NS;
 
@@ -101,11 +102,14 @@ impl Shared {
         })
     }
 
-    /// True if the task's processes are this host's.
+    /// True if the task's processes are seen from here under the numbers that the engine gives
+    /// them: it may be another host's, or have its own table of processes.
     fn local(&self, task: &Task) -> bool {
+        let groups = || procfs::text(format!("/proc/{}/cgroup", task.pid)).unwrap_or_default();
         task.node == self.engine.node
             && task.pid > 0
-            && Path::new("/proc").join(task.pid.to_string()).exists()
+            && !task.container.is_empty()
+            && groups().contains(&task.container)
     }
 
     fn wanted(&self) -> u32 {
@@ -126,6 +130,7 @@ pub struct Swarm {
     found: Option<u32>,
     image: String,
     generators: u32,
+    since_real_ns: u64,
 }
 
 impl Swarm {
@@ -163,6 +168,7 @@ impl Swarm {
             found: None,
             image: String::new(),
             generators: 0,
+            since_real_ns: clock::real_ns(),
         })
     }
 
@@ -195,11 +201,22 @@ impl Swarm {
         }
     }
 
+    fn save_series(&self) {
+        if !self.shared.spec.deploy.monitoring {
+            return;
+        }
+        let dir = self.shared.spec.log_dir.join("../metrics/prometheus");
+        if let Err(error) = series::save(&dir, self.since_real_ns, clock::real_ns()) {
+            self.shared.journal.mark(format!("Prometheus' series are not all saved: {error}"));
+        }
+    }
+
+    /// What the replicas wrote in this run, with the engine's times.
     fn save_logs(&self) {
-        let call = Call {
-            ns_max: LOGS_NS_MAX,
-            ..Call::new(["service", "logs", "--timestamps", "--no-trunc", SERVICE_FULL])
-        };
+        let since = (self.since_real_ns / SECOND_NS).to_string();
+        let args = ["service", "logs", "--timestamps", "--no-trunc", "--since", &since];
+        let args = args.into_iter().chain([SERVICE_FULL]);
+        let call = Call { ns_max: LOGS_NS_MAX, ..Call::new(args) };
         let answer = self.shared.docker.answer(&call);
         let file = self.shared.spec.log_dir.join("service.log");
         if let Err(error) = std::fs::write(&file, answer.stdout + &answer.stderr) {
@@ -366,6 +383,7 @@ impl Cluster for Swarm {
         }
         self.deployed = false;
         self.save_logs();
+        self.save_series();
         self.shared.quit.store(true, Ordering::Release);
         if let Some(watcher) = self.watcher.take() {
             let _ = watcher.join();
@@ -373,7 +391,9 @@ impl Cluster for Swarm {
         let docker = self.shared.docker.as_ref();
         let ended = match self.found {
             Some(replicas) => remove::beside(docker).and_then(|()| ops::scale(docker, replicas)),
-            None => remove::stack(docker, clock::mono_ns() + REMOVE_NS_MAX, |_| {}).map(|_| ()),
+            None => remove::stack(docker, clock::mono_ns() + REMOVE_NS_MAX, |_| {})
+                .and_then(|_| remove::volumes(docker))
+                .map(|_| ()),
         };
         if let Err(trouble) = ended {
             self.shared.journal.mark(format!("the stack could not be taken away: {trouble}"));
