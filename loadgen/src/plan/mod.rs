@@ -43,6 +43,9 @@ pub struct Limits {
     pub due: u32,
     /// Entries pushed before the kernel is entered, so that a time stamp stays near its send.
     pub batch: u32,
+    /// Requests pushed in one turn: completions do not wait longer to be read, nor do answers take
+    /// more receive buffers meanwhile.
+    pub sends_per_turn: u32,
     /// Connections started in one turn.
     pub starts_per_turn: u32,
     /// Connections that are being made, or whose session is being opened, at one time: a server
@@ -315,17 +318,18 @@ fn limits(
     timeout_ns: u64,
     request_bytes: usize,
 ) -> Limits {
-    let recv_buffers = sessions.clamp(64, 1024).next_power_of_two() as u16;
+    let recv_buffers = sessions.clamp(64, 4096).next_power_of_two() as u16;
     let due = (rate_per_s * timeout_ns as f64 / 1e9).clamp(1024.0, 4_000_000.0) as u32;
     Limits {
         sessions,
         ring_entries: sessions.clamp(64, 1024).next_power_of_two(),
         recv_buffers,
-        recv_buffer_bytes: 2048,
+        recv_buffer_bytes: 1024,
         send_buffers: sessions.min(2048),
         send_buffer_bytes: (request_bytes as u32).next_multiple_of(64),
         due,
         batch: 16,
+        sends_per_turn: 128,
         starts_per_turn: 64,
         opening,
     }

@@ -60,6 +60,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.enqueue(ANSWERING, session);
             self.submit(session, RingOp::Send { buffer, from: 0, to: len as u32 })?;
             pushed += 1;
+            if pushed == self.plan.limits.sends_per_turn {
+                break;
+            }
             if pushed % self.plan.limits.batch == 0 && self.queues[OUTBOX].len() > 0 {
                 self.ring.enter(0)?;
             }
