@@ -140,7 +140,7 @@ impl Probe<'_> {
         let mut session = Vec::new();
         let answer = self.ask(dialect(offered), work, Op::Initialize, &mut session)?;
         if !answer.reply.is_ok() {
-            return Err(format!("is no MCP endpoint: {}", explain(&answer)));
+            return Err(self.without_sessions(dialect, wanted, work, &answer));
         }
         let agreed = answer.revision.ok_or("initialize was answered without a known revision")?;
         if matches!(wanted, Wanted::Exactly(revision) if revision != agreed) {
@@ -152,6 +152,29 @@ impl Probe<'_> {
             let _ = self.ask(dialect(agreed), work, Op::Delete, &mut session);
         }
         Ok(agreed)
+    }
+
+    /// Why `initialize` failed: for a revision that was asked for, or for any.
+    fn without_sessions(
+        &mut self,
+        dialect: fn(Revision) -> Dialect,
+        wanted: Wanted,
+        work: &Work,
+        answer: &Answer,
+    ) -> String {
+        let asked = match wanted {
+            Wanted::Any => return format!("is no MCP endpoint: {}", explain(answer)),
+            Wanted::Sessions => "with sessions".to_owned(),
+            Wanted::Exactly(revision) => revision.to_string(),
+        };
+        let modern = Revision::V2026_07_28;
+        let _ = self.reconnect();
+        match self.ask(dialect(modern), work, Op::Discover, &mut Vec::new()) {
+            Ok(a) if a.reply.is_ok() => format!(
+                "does not speak MCP {asked} but {modern}: use --mcp-revision {modern} or auto"
+            ),
+            Ok(_) | Err(_) => format!("does not speak MCP {asked}: {}", explain(answer)),
+        }
     }
 
     /// Opens a session, asks for the load once, ends the session.

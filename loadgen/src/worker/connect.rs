@@ -36,7 +36,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let s = &self.sessions[session as usize];
         let first = s.state == State::Waiting;
         let preferred = match (first, s.assigned) {
-            (true, _) => Some((global as usize % self.plan.targets.len()) as u16),
+            (true, _) => Some(self.planned_target(global)),
             (false, true) => Some(s.target),
             (false, false) => None,
         };
@@ -61,6 +61,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         s.state = State::Connecting;
         self.enqueue(CONNECTING, session);
         Ok(())
+    }
+
+    /// Round after round over the targets, each beginning one further on: the targets of one round
+    /// differ, as the planned ports want it, and every worker gets sessions on every target, also
+    /// where the numbers of both have a divisor in common. Its share of the schedule then has
+    /// somewhere to go while one target hangs.
+    fn planned_target(&self, global: u32) -> u16 {
+        let count = self.plan.targets.len() as u32;
+        ((global % count + global / count) % count) as u16
     }
 
     /// Opens the socket from its planned start.
@@ -121,6 +130,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.targets.succeeded(target);
         self.event(session, EventKind::Connected, Outcome::Ok, 0, took_ns);
         self.arm_receive(session)?;
+        if self.stage == Stage::Cooldown {
+            return self.take_leave(session, Next::End);
+        }
         self.go_on_opening(session);
         Ok(())
     }
@@ -243,10 +255,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             // Without an id there is nothing to ask about.
             s.standing = Standing::Unknown;
         }
-        let next = match s.state {
-            State::Deleting | State::Finishing => s.next,
-            _ if self.stage == Stage::Cooldown => Next::End,
-            _ => Next::Reconnect,
+        let (state, next) = (s.state, s.next);
+        let next = match state {
+            State::Deleting | State::Finishing => next,
+            // Its turn comes, and with it a connection to delete it over.
+            _ if session >= self.ending_next && self.owes_delete(session) => Next::Reconnect,
+            _ => self.next_attempt(),
         };
         self.alive.remove(&mut self.alive_links, session);
         self.close(session, next)
@@ -286,9 +300,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         s.generation = (s.generation + 1) % GENERATIONS;
         match s.next {
             Next::End => self.end(session),
+            Next::Reconnect if session < self.ending_next => self.end(session),
             Next::Reconnect => self.retry_later(session)?,
         }
         Ok(())
+    }
+
+    /// What follows a failed attempt.
+    pub(super) fn next_attempt(&self) -> Next {
+        if self.stage == Stage::Cooldown { Next::End } else { Next::Reconnect }
     }
 
     fn retry_later(&mut self, session: u32) -> io::Result<()> {
@@ -313,8 +333,20 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// Ends a session politely, as `--end` says; one that is busy is left for later.
     pub(super) fn end_session(&mut self, session: u32, next: Next) -> io::Result<bool> {
+        let owes = next == Next::End && self.owes_delete(session);
         let s = &mut self.sessions[session as usize];
         match s.state {
+            State::BackingOff if owes => {
+                s.next = next;
+                self.unqueue(session);
+                self.start(session)?;
+                if self.sessions[session as usize].state == State::BackingOff {
+                    self.unqueue(session);
+                    self.end(session);
+                }
+            }
+            // Once it stands.
+            State::Connecting | State::Opening if owes => s.next = next,
             State::Waiting | State::BackingOff => {
                 if next == Next::End {
                     self.unqueue(session);
@@ -330,16 +362,22 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         Ok(true)
     }
 
+    /// Whether the server keeps a session that it shall be asked to delete.
+    fn owes_delete(&self, session: u32) -> bool {
+        let s = &self.sessions[session as usize];
+        let deletes = || self.prepared[usize::from(s.target)].requests.get(Op::Delete).is_some();
+        self.plan.end == End::Delete && !s.id.is_empty() && deletes()
+    }
+
     fn take_leave(&mut self, session: u32, next: Next) -> io::Result<()> {
         self.unqueue(session);
         self.alive.remove(&mut self.alive_links, session);
+        let owes = self.owes_delete(session);
         let s = &mut self.sessions[session as usize];
         self.established -= u32::from(std::mem::take(&mut s.established));
         s.next = next;
-        let requests = &self.prepared[usize::from(s.target)].requests;
-        let deletes = requests.get(Op::Delete).is_some() && !s.id.is_empty();
         match self.plan.end {
-            End::Delete if deletes => {
+            End::Delete if owes => {
                 self.begin(session, Op::Delete, State::Deleting, self.now_ns);
             }
             End::Close => {
@@ -412,9 +450,14 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// An exchange is over and its connection free: what was decided when it was answered.
     pub(super) fn carry_on(&mut self, session: u32) -> io::Result<()> {
+        let leaves = session < self.ending_next && self.owes_delete(session);
         let s = &mut self.sessions[session as usize];
         match s.after.take() {
             None => {}
+            // It was being opened when its turn to end came.
+            Some(After::Confirm | After::Establish) if leaves => {
+                return self.take_leave(session, Next::End);
+            }
             Some(After::Confirm) => {
                 self.begin(session, Op::Initialized, State::Opening, self.now_ns);
             }

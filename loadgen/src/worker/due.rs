@@ -6,7 +6,7 @@ use latlog::Outcome;
 
 use super::Worker;
 use super::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE};
-use super::session::{Next, State};
+use super::session::State;
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::orders::Stage;
@@ -102,7 +102,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     fn time_out(&mut self) -> io::Result<()> {
         while let Some(session) = self.overdue(CONNECTING) {
             self.connect_failed(session, Errno(nix::libc::ETIMEDOUT));
-            self.close(session, Next::Reconnect)?;
+            self.close(session, self.next_attempt())?;
         }
         while let Some(session) = self.overdue(ANSWERING) {
             match self.sessions[session as usize].state {

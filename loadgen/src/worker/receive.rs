@@ -8,7 +8,7 @@ use wire::mcp::Reply;
 
 use super::Worker;
 use super::connect::outcome_of;
-use super::session::{After, Next, Standing, State};
+use super::session::{After, Standing, State};
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::ring::{Completion, Errno, OpKind, RecvBuffer, Ring};
@@ -47,7 +47,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 Ok(_) => self.connected(session),
                 Err(errno) => {
                     self.connect_failed(session, errno);
-                    self.close(session, Next::Reconnect)
+                    self.close(session, self.next_attempt())
                 }
             },
             OpKind::Send => match c.result {
