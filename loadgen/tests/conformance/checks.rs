@@ -138,12 +138,12 @@ pub fn expiry(server: &str, url: &str) {
         "ping {N} session_gone; {N} sessions lost (session_gone); initialize {} ok; {N} alive again",
         2 * N
     );
-    let gone = |kind| run.events.iter().filter(move |e| e.kind == kind);
+    let gone = |kind| run.events.iter().filter(move |(_, e)| e.kind == kind);
     let found = format!(
         "ping {}; {} sessions lost ({}); initialize {}; {} alive again",
         run.ended("ping"),
         gone(EventKind::SessionLost).count(),
-        gone(EventKind::SessionLost).next().map_or("none".into(), |e| e.outcome.to_string()),
+        gone(EventKind::SessionLost).next().map_or("none".into(), |(_, e)| e.outcome.to_string()),
         run.ended("initialize"),
         run.events(EventKind::Alive) - run.sessions(EventKind::Alive).len(),
     );

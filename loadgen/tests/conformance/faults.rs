@@ -130,8 +130,14 @@ fn forgotten_sessions() {
 fn a_forced_revision_that_is_not_spoken_is_named() {
     let _alone = alone();
     let Some((server, url)) = serve(1, &["--era", "stateless"]) else { return };
-    crate::checks::refused(NAME, "--era stateless", &url, "2025-11-25", "2025-11-25");
+    crate::checks::refused(NAME, "--era stateless", &url, "2025-11-25", "but 2026-07-28");
     drop(server);
     let Some((_server, url)) = serve(1, &[]) else { return };
-    crate::checks::refused(NAME, "--era sessions", &url, "2026-07-28", "2026-07-28");
+    crate::checks::refused(
+        NAME,
+        "--era sessions",
+        &url,
+        "2026-07-28",
+        "does not speak MCP 2026-07-28",
+    );
 }

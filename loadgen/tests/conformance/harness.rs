@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Longest wait for something that has to come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(20);
 

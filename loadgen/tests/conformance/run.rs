@@ -32,8 +32,8 @@ pub struct Run {
     pub plan: Value,
     /// All requests, in the order of the log.
     pub requests: Vec<Request>,
-    /// All events.
-    pub events: Vec<Event>,
+    /// All events, each with its worker: sessions are numbered by worker.
+    pub events: Vec<(u16, Event)>,
     /// Most resident memory that was seen, bytes.
     pub resident_bytes_max: u64,
     hold: Range<u64>,
@@ -46,8 +46,10 @@ impl Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         if !args.contains(&"--timeout") {
             // A busy machine is no reason to fail.
-            command.args(["--timeout", "30s"]);
+            command.args(["--timeout", "60s"]);
         }
+        // Nor are servers that take longer to open a session than the ramp allows: they set the pace.
+        command.args(["--opening", "32"]);
         let mut child = command
             .arg("--control")
             .args(args)
@@ -151,7 +153,10 @@ impl Run {
             let block = block.expect("readable");
             match block.kind() {
                 BlockKind::Requests => requests.extend(block.requests().map(|r| r.expect("sound"))),
-                BlockKind::Events => events.extend(block.events().map(|e| e.expect("sound"))),
+                BlockKind::Events => {
+                    let worker = block.head().worker;
+                    events.extend(block.events().map(|e| (worker, e.expect("sound"))));
+                }
                 BlockKind::Notes => {
                     for note in block.notes().map(|n| n.expect("sound")) {
                         match (note.name.as_str(), note.text.as_str()) {
@@ -199,24 +204,25 @@ impl Run {
 
     /// Events of a kind.
     pub fn events(&self, kind: EventKind) -> usize {
-        self.events.iter().filter(|e| e.kind == kind).count()
+        self.events.iter().filter(|(_, e)| e.kind == kind).count()
     }
 
     /// Sessions with an event of a kind.
-    pub fn sessions(&self, kind: EventKind) -> BTreeSet<u32> {
-        self.events.iter().filter(|e| e.kind == kind).map(|e| e.session).collect()
+    pub fn sessions(&self, kind: EventKind) -> BTreeSet<(u16, u32)> {
+        let of_kind = self.events.iter().filter(|(_, e)| e.kind == kind);
+        of_kind.map(|(worker, e)| (*worker, e.session)).collect()
     }
 
     /// Connections that ended before the cool-down though nobody asked them to.
     pub fn losses(&self) -> usize {
-        let held = |e: &&Event| e.kind == EventKind::Lost && e.at_ns < self.hold.end;
+        let held = |(_, e): &&(u16, Event)| e.kind == EventKind::Lost && e.at_ns < self.hold.end;
         self.events.iter().filter(held).count()
     }
 
     /// What a failed assertion should show.
     pub fn context(&self) -> String {
         let events: BTreeMap<String, usize> =
-            self.events.iter().fold(BTreeMap::new(), |mut m, e| {
+            self.events.iter().fold(BTreeMap::new(), |mut m, (_, e)| {
                 *m.entry(format!("{:?} {} {}", e.kind, e.outcome, e.detail)).or_default() += 1;
                 m
             });
