@@ -280,10 +280,12 @@ fn sources(cli: &Cli, host: &Host, targets: &[Target]) -> Result<Option<Sources>
     let connections = cli.connections;
     let given: Vec<IpAddr> =
         cli.sources.iter().flat_map(|s| sources::parse_addresses(s).unwrap_or_default()).collect();
-    let destinations = targets.len() as u32;
+    let planned = |addresses: Vec<IpAddr>| {
+        let destinations = targets.len() as u32;
+        Sources::given(connections, addresses, host.ports.clone(), destinations, cli.force)
+    };
     if !given.is_empty() {
-        let plan = Sources::given(connections, given, host.ports.clone(), destinations)?;
-        return Ok(Some(plan));
+        return Ok(Some(planned(given)?));
     }
     let v4_loopback = |t: &Target| t.address.is_ipv4() && t.address.ip().is_loopback();
     if targets.iter().all(v4_loopback) {
@@ -295,9 +297,7 @@ fn sources(cli: &Cli, host: &Host, targets: &[Target]) -> Result<Option<Sources>
     routed.dedup();
     match routed[..] {
         // One address reaches all targets: its ports are planned. Otherwise the kernel chooses.
-        [one] => {
-            Ok(Some(Sources::given(connections, vec![one], host.ports.clone(), destinations)?))
-        }
+        [one] => Ok(Some(planned(vec![one])?)),
         _ => Ok(None),
     }
 }

@@ -64,7 +64,8 @@ pub struct TooFewPorts {
 }
 
 impl Sources {
-    /// Spreads `connections` over given source addresses.
+    /// Spreads `connections` over given source addresses. With `force`, connections beyond what the
+    /// ports carry share pairs with others, and fail as they connect (EADDRNOTAVAIL).
     ///
     /// # Errors
     /// [`TooFewPorts`] with the numbers.
@@ -73,11 +74,12 @@ impl Sources {
         addresses: Vec<IpAddr>,
         ports: Ports,
         destinations: u32,
+        force: bool,
     ) -> Result<Self, TooFewPorts> {
         let sources = addresses.len() as u32;
         let pairs = u64::from(ports.count()) * u64::from(sources);
         let most = pairs * u64::from(destinations);
-        if u64::from(connections) > most {
+        if u64::from(connections) > most && !force {
             let ports = ports.count();
             return Err(TooFewPorts { connections, ports, sources, destinations, most });
         }
@@ -155,9 +157,11 @@ mod tests {
     #[test]
     fn the_limit_is_exact() {
         let one = vec!["10.0.0.1".parse().expect("address")];
-        assert!(Sources::given(300, one.clone(), ports(), 3).is_ok());
-        let error = Sources::given(301, one, ports(), 3).expect_err("one too many");
+        assert!(Sources::given(300, one.clone(), ports(), 3, false).is_ok());
+        let error = Sources::given(301, one.clone(), ports(), 3, false).expect_err("one too many");
         assert_eq!(error.most, 300);
+        let forced = Sources::given(301, one, ports(), 3, true).expect("forced");
+        assert_eq!(forced.start(300, 0), forced.start(0, 0), "the surplus shares a pair");
     }
 
     #[test]
@@ -175,7 +179,7 @@ mod tests {
         ) {
             let addresses: Vec<IpAddr> =
                 (1..=sources).map(|n| Ipv4Addr::new(10, 0, 0, n as u8).into()).collect();
-            let Ok(plan) = Sources::given(connections, addresses, ports(), destinations) else {
+            let Ok(plan) = Sources::given(connections, addresses, ports(), destinations, false) else {
                 prop_assert!(u64::from(connections) > 100 * sources as u64 * u64::from(destinations));
                 return Ok(());
             };
