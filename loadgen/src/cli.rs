@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::schedule::Arrivals;
+
 const EXAMPLES: &str = "\
 Examples:
   loadgen -c 1000 -d 30s http://127.0.0.1:8080/mcp
@@ -15,6 +17,8 @@ Examples:
       as many plain HTTP requests as 512 connections carry (says nothing about latency under load)
   loadgen -c 100 -r 500 tcp://127.0.0.1:5555
       newline-delimited JSON-RPC over TCP
+  loadgen -r 1000 --arrivals poisson --call echo=9 --call add --tool-args 'add={\"a\":1,\"b\":2}' ...
+      nine calls of echo to one of add, at the moments at which independent users would call
 
 Exit status: 0 the run took place; 2 bad usage or a target that cannot be loaded; 3 the run is
 spoiled (its log is incomplete); 4 this host lacks something; 130 interrupted, results kept.";
@@ -68,13 +72,23 @@ pub struct Cli {
     #[arg(long, default_value = "auto", value_name = "auto|sessions|DATE")]
     pub mcp_revision: String,
 
-    /// Tool to call [default: echo, and tools/list where a target has no such tool]
-    #[arg(long, value_name = "TOOL")]
-    pub call: Option<String>,
+    /// How requests follow each other
+    #[arg(long, value_enum, default_value_t = Arrivals::Constant, conflicts_with = "closed")]
+    pub arrivals: Arrivals,
 
-    /// Arguments of the tool, a JSON object
-    #[arg(long, value_name = "JSON", requires = "call")]
-    pub tool_args: Option<String>,
+    /// Decides what is left to chance, so that a run can be made again; generators that run side by
+    /// side need different ones [default: drawn, and printed]
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+
+    /// Tool to call; several times, with weights, for a mix
+    /// [default: echo, and tools/list where a target has no such tool]
+    #[arg(long, value_name = "TOOL[=WEIGHT]")]
+    pub call: Vec<String>,
+
+    /// Arguments of the tool, a JSON object; with several tools, for each that needs some
+    #[arg(long, value_name = "[TOOL=]JSON", requires = "call")]
+    pub tool_args: Vec<String>,
 
     /// Header to add to every HTTP request, `Name: value`; `@FILE` reads lines from a file, so that
     /// a token stays out of the process list

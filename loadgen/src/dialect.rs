@@ -65,7 +65,7 @@ pub enum Load {
 
 /// The requests of one target, ready to be rendered.
 #[derive(Clone, Debug)]
-pub struct Requests([Option<Template>; Op::ALL.len()]);
+pub struct Requests(Vec<Option<Template>>);
 
 impl Requests {
     /// Prepares all that the dialect has.
@@ -78,17 +78,14 @@ impl Requests {
             Scheme::Http => Template::http(&target, operation),
             Scheme::Tcp => Template::line(&target, operation),
         };
-        let call = match (&work.protocol, url.scheme, &work.load) {
-            (Protocol::Http, Scheme::Http, _) => Operation::PlainGet,
-            (_, _, Load::Tool { name, arguments }) => Operation::ToolsCall { name, arguments },
-            (_, _, Load::ToolsList) => Operation::ToolsList,
-        };
-        let mut all = [const { None }; Op::ALL.len()];
+        let mut all: Vec<Option<Template>> = Op::all(work.mix.count()).map(|_| None).collect();
         let mut set = |op: Op, operation| -> Result<(), BuildError> {
-            all[op as usize] = Some(build(operation)?);
+            all[usize::from(op.number())] = Some(build(operation)?);
             Ok(())
         };
-        set(Op::Call, call)?;
+        for (number, load) in (0..).zip(work.mix.loads()) {
+            set(Op::Call(number), operation(work.protocol, url.scheme, load))?;
+        }
         match dialect {
             Dialect::Http => set(Op::Ping, Operation::PlainGet)?,
             Dialect::Mcp(r) | Dialect::Lines(r) => match r.era() {
@@ -112,7 +109,7 @@ impl Requests {
 
     /// The request of an operation, where the dialect has it.
     pub fn get(&self, op: Op) -> Option<&Template> {
-        self.0[op as usize].as_ref()
+        self.0.get(usize::from(op.number()))?.as_ref()
     }
 
     /// Bytes of the longest request.
@@ -120,6 +117,15 @@ impl Requests {
         let session = [b'x'; SESSION_ID_BYTES];
         let fields = Fields::request(LONGEST_ID, &session);
         self.0.iter().flatten().map(|t| t.rendered_len(&fields)).max().unwrap_or(0)
+    }
+}
+
+/// What a scheduled request asks for.
+fn operation(protocol: Protocol, scheme: Scheme, load: &Load) -> Operation<'_> {
+    match (protocol, scheme, load) {
+        (Protocol::Http, Scheme::Http, _) => Operation::PlainGet,
+        (_, _, Load::Tool { name, arguments }) => Operation::ToolsCall { name, arguments },
+        (_, _, Load::ToolsList) => Operation::ToolsList,
     }
 }
 

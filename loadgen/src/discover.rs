@@ -10,6 +10,7 @@ use wire::mcp::{Era, Fields, Revision, Template, code};
 
 use crate::cli::Protocol;
 use crate::dialect::{Dialect, Load, Requests};
+use crate::mix::Mix;
 use crate::ops::Op;
 use crate::plan::target::{Scheme, TargetUrl};
 use crate::plan::{Target, Work};
@@ -195,10 +196,10 @@ impl Probe<'_> {
             }
             self.ask(dialect, work, Op::Initialized, &mut session)?;
         }
-        let mut answer = self.ask(dialect, work, Op::Call, &mut session)?;
+        let (mut answer, mut call) = self.try_calls(dialect, work, &mut session)?;
         if !answer.reply.is_ok() && dialect != Dialect::Http && !tool_named {
-            work.load = Load::ToolsList;
-            answer = self.ask(dialect, work, Op::Call, &mut session)?;
+            work.mix = Mix::single(Load::ToolsList);
+            (answer, call) = self.try_calls(dialect, work, &mut session)?;
         }
         if !session.is_empty() {
             let _ = self.ask(dialect, work, Op::Delete, &mut session);
@@ -206,15 +207,34 @@ impl Probe<'_> {
         if answer.reply.is_ok() {
             return Ok(());
         }
-        let hint = match (dialect, &work.load) {
-            (Dialect::Http, _) => ": check the path",
-            (_, Load::Tool { .. }) => ": check --call and --tool-args",
-            (_, Load::ToolsList) => "",
+        let hint = match (dialect, work.mix.loads().nth(usize::from(call))) {
+            (Dialect::Http, _) => ": check the path".into(),
+            (_, Some(Load::Tool { name, .. })) => {
+                format!(": check --call and --tool-args of '{name}'")
+            }
+            (_, Some(Load::ToolsList) | None) => String::new(),
         };
         Err(format!(
             "does not answer the request that would be the load: {}{hint}",
             explain(&answer)
         ))
+    }
+
+    /// Makes each call of the mix, up to one that is no success: the last answer, and whose it is.
+    fn try_calls(
+        &mut self,
+        dialect: Dialect,
+        work: &Work,
+        session: &mut Vec<u8>,
+    ) -> Result<(Answer, u8), String> {
+        let mut last = (unasked(), 0);
+        for call in 0..work.mix.count() {
+            last = (self.ask(dialect, work, Op::Call(call), session)?, call);
+            if !last.0.reply.is_ok() {
+                break;
+            }
+        }
+        Ok(last)
     }
 
     fn reconnect(&mut self) -> Result<(), String> {
@@ -233,7 +253,7 @@ impl Probe<'_> {
     ) -> Result<Answer, String> {
         let requests = Requests::prepare(self.url, dialect, work).map_err(|e| e.to_string())?;
         let template: &Template = requests.get(op).ok_or("this revision lacks the request")?;
-        let fields = Fields::request(u64::from(op as u8) + 1, session);
+        let fields = Fields::request(u64::from(op.number()) + 1, session);
         let (mut bytes, expectation) = (Vec::new(), template.expectation(&fields));
         template.render(&mut bytes, &fields);
         let trouble = |e: std::io::Error| format!("the connection failed: {e}");

@@ -6,11 +6,13 @@
 
 #![deny(unsafe_code)]
 
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod dialect;
 pub mod discover;
+pub mod mix;
 pub mod ops;
 pub mod orders;
 pub mod plan;

@@ -2,56 +2,83 @@
 
 use serde_json::{Value, json};
 
+use crate::mix::Mix;
+
 /// What a request asks for.
-#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// `initialize`: opens a session (sessions era).
-    Initialize = 0,
+    Initialize,
     /// `notifications/initialized`: the session may be used.
-    Initialized = 1,
+    Initialized,
     /// `server/discover`: the first request of a connection (stateless era).
-    Discover = 2,
+    Discover,
     /// Ends the session.
-    Delete = 3,
+    Delete,
     /// Keeps a session alive that has nothing to do: `ping`, or `server/discover`.
-    Ping = 4,
-    /// The scheduled work: a tool call, `tools/list`, or a plain HTTP request.
-    Call = 5,
+    Ping,
+    /// The scheduled work: a tool call, `tools/list`, or a plain HTTP request; which of the mix.
+    Call(u8),
     /// Asks whether the server still knows a session whose connection was lost.
-    Verify = 6,
+    Verify,
 }
 
 impl Op {
-    /// All operations, in the order of their numbers.
-    pub const ALL: [Op; 7] =
-        [Op::Initialize, Op::Initialized, Op::Discover, Op::Delete, Op::Ping, Op::Call, Op::Verify];
+    /// The operations that every run has, in the order of their numbers; further calls of a mix
+    /// come after them.
+    const FIXED: [Op; 7] = [
+        Op::Initialize,
+        Op::Initialized,
+        Op::Discover,
+        Op::Delete,
+        Op::Ping,
+        Op::Call(0),
+        Op::Verify,
+    ];
+
+    /// All operations of a run with so many calls, in the order of their numbers.
+    pub fn all(calls: u8) -> impl Iterator<Item = Op> {
+        Self::FIXED.into_iter().chain((1..calls).map(Op::Call))
+    }
+
+    /// The number in the log: the place in [`Op::all`].
+    pub fn number(self) -> u8 {
+        match self {
+            Op::Initialize => 0,
+            Op::Initialized => 1,
+            Op::Discover => 2,
+            Op::Delete => 3,
+            Op::Ping => 4,
+            Op::Call(0) => 5,
+            Op::Verify => 6,
+            Op::Call(call) => 6 + call,
+        }
+    }
 
     /// The name in the log and the report.
-    pub fn name(self) -> &'static str {
+    pub fn name(self, mix: &Mix) -> String {
         match self {
-            Op::Initialize => "initialize",
-            Op::Initialized => "initialized",
-            Op::Discover => "discover",
-            Op::Delete => "delete",
-            Op::Ping => "ping",
-            Op::Call => "call",
-            Op::Verify => "verify",
+            Op::Initialize => "initialize".into(),
+            Op::Initialized => "initialized".into(),
+            Op::Discover => "discover".into(),
+            Op::Delete => "delete".into(),
+            Op::Ping => "ping".into(),
+            Op::Call(call) => mix.name(call),
+            Op::Verify => "verify".into(),
         }
     }
 
     /// Whether it counts as load: it is what the schedule asks for, and not what sessions need to
     /// come, stay and go. What is offered is then what the schedule says, to the unit.
     pub fn is_load(self) -> bool {
-        matches!(self, Op::Call)
+        matches!(self, Op::Call(_))
     }
 }
 
 /// The table in the log's header.
-pub fn table() -> Value {
-    let row =
-        |op: Op| json!({"name": op.name(), "kind": if op.is_load() { "load" } else { "session" }});
-    Op::ALL.iter().map(|&op| row(op)).collect()
+pub fn table(mix: &Mix) -> Value {
+    let kind = |op: Op| if op.is_load() { "load" } else { "session" };
+    Op::all(mix.count()).map(|op| json!({"name": op.name(mix), "kind": kind(op)})).collect()
 }
 
 #[cfg(test)]
@@ -60,9 +87,15 @@ mod tests {
 
     #[test]
     fn numbers_are_places_in_the_table() {
-        for (number, op) in Op::ALL.iter().enumerate() {
-            assert_eq!(*op as usize, number);
-            assert_eq!(table()[number]["name"], op.name());
+        let calls = ["a".to_owned(), "b=2".to_owned(), "c".to_owned()];
+        let mix = Mix::parse(&calls, &[], 0).expect("parses");
+        let table = table(&mix);
+        for (number, op) in Op::all(mix.count()).enumerate() {
+            assert_eq!(usize::from(op.number()), number);
+            assert_eq!(table[number]["name"], op.name(&mix));
         }
+        assert_eq!(table.as_array().map(Vec::len), Some(9));
+        assert_eq!(table[5]["name"], "call:a");
+        assert_eq!(table[8], json!({"name": "call:c", "kind": "load"}));
     }
 }

@@ -427,15 +427,20 @@ impl Coordinator<'_> {
             });
         let model = match plan.closed {
             true => "closed loop".to_owned(),
-            false => format!("{:.0} req/s open loop", plan.rate_per_s),
+            false => format!(
+                "{:.0} req/s open loop ({} arrivals)",
+                plan.rate_per_s,
+                plan.arrivals.name()
+            ),
         };
         self.say(&format!(
-            "{} connections at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s) on {}",
+            "{} connections at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s) on {}, seed {}",
             plan.connections,
             plan.ramp_per_s,
             plan.targets.len(),
             plan.workers,
             plan.engine.engine.name(),
+            plan.seed,
         ));
     }
 
@@ -455,17 +460,18 @@ impl Coordinator<'_> {
                 Err(_) => failure = Some("a worker panicked".into()),
             }
         }
-        let examples = summary::first_of_each(examples);
+        let plan = self.plan.clone();
+        let (mix, examples) = (&plan.work.mix, summary::first_of_each(examples));
         if self.ramp_failed {
             let cause = examples.first().map_or_else(
                 || "no attempt came to an end in the time of the ramp".into(),
-                |e| summary::describe_example(e, &self.known.known),
+                |e| summary::describe_example(e, &self.known.known, mix),
             );
             return Err(SetupError::NothingStands(cause));
         }
         if let Some(log) = &mut self.log {
             for example in &examples {
-                let text = summary::example_json(example, &self.known.known).to_string();
+                let text = summary::example_json(example, &self.known.known, mix).to_string();
                 log.note(example.at_ns, "example", &text);
             }
         }

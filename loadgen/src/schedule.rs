@@ -3,6 +3,8 @@
 //! The schedule is fleet-wide. Worker `w` of `n` takes every `n`-th item, so that adding workers
 //! changes who sends a request and never when it is due.
 
+use crate::chance::{Stream, Topic};
+
 /// A steady sequence of due times: item `k` at `start + k / rate`.
 #[derive(Clone, Copy, Debug)]
 pub struct Steady {
@@ -37,6 +39,137 @@ impl Steady {
         self.next += self.stride;
         Some(due_ns)
     }
+}
+
+/// How requests follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Arrivals {
+    /// At even distances
+    Constant,
+    /// As of many independent users: exponential distances, so that bursts and pauses come
+    Poisson,
+}
+
+impl Arrivals {
+    /// The name on the command line and in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arrivals::Constant => "constant",
+            Arrivals::Poisson => "poisson",
+        }
+    }
+}
+
+/// A request of the fleet's schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// When it is due.
+    pub at_ns: u64,
+    /// Its number in the fleet's schedule.
+    pub index: u64,
+}
+
+/// When the requests of one worker are due.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule(Kind);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Constant(Steady),
+    Poisson(Poisson),
+}
+
+impl Schedule {
+    /// The share of worker `index` of `workers`. A rate of 0 is never due.
+    pub fn new(
+        arrivals: Arrivals,
+        seed: u64,
+        start_ns: u64,
+        rate_per_s: f64,
+        (index, workers): (u32, u32),
+    ) -> Self {
+        Self(match arrivals {
+            Arrivals::Constant => Kind::Constant(Steady::new(start_ns, rate_per_s, index, workers)),
+            Arrivals::Poisson => {
+                Kind::Poisson(Poisson::new(seed, start_ns, rate_per_s, index, workers))
+            }
+        })
+    }
+
+    /// When the next request is due.
+    pub fn next_due_ns(&self) -> u64 {
+        match &self.0 {
+            Kind::Constant(steady) => steady.next_due_ns(),
+            Kind::Poisson(poisson) => poisson.next_due_ns,
+        }
+    }
+
+    /// Takes the next request if it is due by `now_ns`.
+    pub fn take(&mut self, now_ns: u64) -> Option<Due> {
+        match &mut self.0 {
+            Kind::Constant(steady) => {
+                let index = steady.next;
+                steady.take(now_ns).map(|at_ns| Due { at_ns, index })
+            }
+            Kind::Poisson(poisson) => poisson.take(now_ns),
+        }
+    }
+}
+
+/// Poisson arrivals: item `k` at `start + (gap 0 + ... + gap k) / rate`, where each gap is a pure
+/// function of the seed and its index, exponential with mean 1. Every worker adds up the gaps of
+/// the whole fleet and takes every `n`-th item. That costs a logarithm for each request of the
+/// fleet (about 10 ns), and buys a schedule that no number of workers changes. The sum is kept in
+/// integers, so that nothing drifts however long the run.
+#[derive(Clone, Copy, Debug)]
+struct Poisson {
+    start_ns: u64,
+    rate_per_s: f64,
+    stream: Stream,
+    stride: u64,
+    /// The item that is next.
+    index: u64,
+    /// The gaps up to it, added up, in units of 2^-32.
+    gaps: u128,
+    next_due_ns: u64,
+}
+
+impl Poisson {
+    fn new(seed: u64, start_ns: u64, rate_per_s: f64, index: u32, workers: u32) -> Self {
+        assert!(index < workers);
+        let stream = Stream::new(seed, Topic::Arrivals);
+        let (first, stride) = (u64::from(index), u64::from(workers));
+        let gaps = (0..=first).map(|k| gap(stream, k)).sum();
+        let mut new =
+            Self { start_ns, rate_per_s, stream, stride, index: first, gaps, next_due_ns: 0 };
+        new.next_due_ns = new.due_ns();
+        new
+    }
+
+    fn due_ns(&self) -> u64 {
+        if self.rate_per_s <= 0.0 {
+            return u64::MAX;
+        }
+        let offset_ns = self.gaps as f64 / (1u64 << 32) as f64 * 1e9 / self.rate_per_s;
+        self.start_ns.saturating_add(offset_ns as u64)
+    }
+
+    fn take(&mut self, now_ns: u64) -> Option<Due> {
+        let due = Due { at_ns: self.next_due_ns, index: self.index };
+        if due.at_ns > now_ns {
+            return None;
+        }
+        let later = self.index + self.stride;
+        self.gaps += (self.index + 1..=later).map(|k| gap(self.stream, k)).sum::<u128>();
+        self.index = later;
+        self.next_due_ns = self.due_ns();
+        Some(due)
+    }
+}
+
+/// An exponential number with mean 1, in units of 2^-32.
+fn gap(stream: Stream, index: u64) -> u128 {
+    (-stream.unit_at(index).ln() * (1u64 << 32) as f64) as u128
 }
 
 /// Lets at most so many things happen a second, evenly, without saving up.
@@ -83,8 +216,10 @@ mod tests {
 
     #[test]
     fn a_rate_of_zero_is_never_due() {
-        let mut none = Steady::new(5, 0.0, 0, 1);
-        assert_eq!(none.take(u64::MAX - 1), None);
+        for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
+            let mut none = Schedule::new(arrivals, 1, 5, 0.0, (0, 1));
+            assert_eq!(none.take(u64::MAX - 1), None);
+        }
     }
 
     #[test]
@@ -94,7 +229,95 @@ mod tests {
         assert_eq!(backoff_ns(255), 3_200_000_000);
     }
 
+    fn poisson(seed: u64, rate: f64, seat: (u32, u32)) -> Schedule {
+        Schedule::new(Arrivals::Poisson, seed, 0, rate, seat)
+    }
+
+    /// Counts in 20,000 windows of 50 ms at 100/s: a Poisson number of mean 5 has variance 5, and
+    /// the gaps have a standard deviation that is their mean. Bounds are five standard errors.
+    #[test]
+    fn poisson_arrivals_have_the_mean_and_the_variance_of_their_kind() {
+        const WINDOWS: usize = 20_000;
+        for seed in 0..5 {
+            let mut schedule = poisson(seed, 100.0, (0, 1));
+            let mut counts = vec![0.0; WINDOWS];
+            let mut gaps = Vec::new();
+            let mut before_ns = 0;
+            while let Some(due) = schedule.take(WINDOWS as u64 * 50_000_000 - 1) {
+                counts[(due.at_ns / 50_000_000) as usize] += 1.0;
+                gaps.push((due.at_ns - before_ns) as f64);
+                before_ns = due.at_ns;
+            }
+            let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+            let variance = |of: &[f64]| {
+                let m = mean(of);
+                of.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / of.len() as f64
+            };
+            let n = WINDOWS as f64;
+            assert!((mean(&counts) - 5.0).abs() < 5.0 * (5.0 / n).sqrt(), "seed {seed}");
+            // The variance of a sample variance is (m4 - v^2) / n; for Poisson m4 = v + 3 v^2.
+            let error = ((5.0 + 2.0 * 25.0) / n).sqrt();
+            assert!((variance(&counts) - 5.0).abs() < 5.0 * error, "{}", variance(&counts));
+            let spread = variance(&gaps).sqrt() / mean(&gaps);
+            assert!((spread - 1.0).abs() < 5.0 * (2.0 / gaps.len() as f64).sqrt(), "{spread}");
+            // Neighbouring gaps say nothing about each other.
+            let m = mean(&gaps);
+            let shared: f64 = gaps.windows(2).map(|w| (w[0] - m) * (w[1] - m)).sum();
+            let correlation = shared / (gaps.len() as f64 * variance(&gaps));
+            assert!(correlation.abs() < 5.0 / (gaps.len() as f64).sqrt(), "{correlation}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn workers_together_make_one_poisson_schedule(
+            workers in 1u32..9, rate in 1.0f64..1e6, start in 0u64..1 << 40, seed: u64,
+        ) {
+            let new = |seat| Schedule::new(Arrivals::Poisson, seed, start, rate, seat);
+            let mut all = Vec::new();
+            for w in 0..workers {
+                let mut share = new((w, workers));
+                all.extend((0..50).filter_map(|_| share.take(u64::MAX - 1)));
+            }
+            all.sort_unstable_by_key(|due| due.index);
+            let mut alone = new((0, 1));
+            for due in all {
+                prop_assert_eq!(Some(due), alone.take(u64::MAX - 1));
+            }
+        }
+
+        /// Item `k` is where a sum that is made anew, in another order, has it: to the nanosecond
+        /// and what a float of its size cannot tell apart.
+        #[test]
+        fn poisson_arrivals_do_not_drift(rate in 0.1f64..1e5, seed: u64, k in 1u64..5_000) {
+            let mut schedule = poisson(seed, rate, (0, 1));
+            let mut before_ns = 0;
+            for index in 0..k {
+                let next_ns = schedule.next_due_ns();
+                prop_assert!(next_ns >= before_ns);
+                before_ns = next_ns;
+                if next_ns > 0 {
+                    prop_assert_eq!(schedule.take(next_ns - 1), None, "early");
+                }
+                prop_assert_eq!(schedule.take(next_ns), Some(Due { at_ns: next_ns, index }));
+            }
+            let stream = Stream::new(seed, Topic::Arrivals);
+            let sum: u128 = (0..=k).rev().map(|k| gap(stream, k)).sum();
+            let exact_ns = sum as f64 / 4_294_967_296.0 * 1e9 / rate;
+            let actual_ns = schedule.next_due_ns() as f64;
+            prop_assert!((actual_ns - exact_ns).abs() <= 1.0 + exact_ns * 1e-15);
+        }
+
+        #[test]
+        fn the_rate_scales_poisson_time_and_nothing_else(seed: u64, rate in 1.0f64..1e3) {
+            let (mut slow, mut fast) = (poisson(seed, rate, (0, 1)), poisson(seed, 8.0 * rate, (0, 1)));
+            for _ in 0..100 {
+                let pair = (slow.take(u64::MAX - 1), fast.take(u64::MAX - 1));
+                let (Some(a), Some(b)) = pair else { panic!("due by the end of time") };
+                prop_assert!(a.at_ns.abs_diff(8 * b.at_ns) <= 8);
+            }
+        }
+
         #[test]
         fn workers_together_make_the_fleet_schedule(
             workers in 1u32..9, rate in 1.0f64..1e6, start in 0u64..1 << 40,

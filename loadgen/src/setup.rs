@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use wire::mcp::Revision;
 
+use crate::chance::fresh_seed;
 use crate::cli::{Cli, Protocol};
-use crate::dialect::{Load, Requests};
+use crate::dialect::Requests;
 use crate::discover::{Unusable, Wanted, discover};
+use crate::mix::Mix;
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
 use crate::plan::{Plan, PlanError, Target, Work, engine, sources};
@@ -115,7 +117,7 @@ pub fn ask(
     wanted: Wanted,
     work: &mut Work,
 ) -> Result<Target, Unusable> {
-    discover(url, wanted, work, cli.call.is_some(), cli.timeout)
+    discover(url, wanted, work, !cli.call.is_empty(), cli.timeout)
 }
 
 fn wanted(text: &str) -> Result<Wanted, SetupError> {
@@ -134,14 +136,10 @@ fn wanted(text: &str) -> Result<Wanted, SetupError> {
 }
 
 fn work(cli: &Cli) -> Result<Work, SetupError> {
-    let arguments = cli.tool_args.clone().unwrap_or_else(|| match &cli.call {
-        Some(_) => "{}".into(),
-        None => r#"{"text":"hello"}"#.into(),
-    });
-    let name = cli.call.clone().unwrap_or_else(|| "echo".into());
-    let load = Load::Tool { name, arguments };
+    let seed = cli.seed.unwrap_or_else(fresh_seed);
+    let mix = Mix::parse(&cli.call, &cli.tool_args, seed).map_err(SetupError::Option)?;
     let protocol: Protocol = cli.protocol;
-    Ok(Work { protocol, headers: headers(&cli.headers)?, load })
+    Ok(Work { protocol, headers: headers(&cli.headers)?, mix, seed })
 }
 
 /// Reads `Name: value` headers, from the command line or from files.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use latlog::Outcome;
 use serde_json::{Value, json};
 
+use crate::mix::Mix;
 use crate::plan::host::Host;
 use crate::plan::{Plan, Target};
 use crate::worker::sample::Sample;
@@ -121,7 +122,7 @@ impl Summary<'_> {
             "throughput_per_s": self.per_second(tally.ok),
             "errors": self.errors(),
             "model": if self.plan.closed { "closed" } else { "open" },
-            "examples": self.examples.iter().map(|e| example_json(e, self.targets))
+            "examples": self.examples.iter().map(|e| example_json(e, self.targets, &self.plan.work.mix))
                 .collect::<Vec<_>>(),
             "generator": {
                 "cpu_share": cpu,
@@ -210,7 +211,7 @@ impl Summary<'_> {
             row("Errors", format!("{count} {name}"));
         }
         for example in self.examples {
-            row("Example", describe_example(example, self.targets));
+            row("Example", describe_example(example, self.targets, &self.plan.work.mix));
         }
         if let Some(path) = &self.log {
             row("Log", path.display().to_string());
@@ -303,7 +304,7 @@ pub fn first_of_each(mut examples: Vec<Example>) -> Vec<Example> {
 }
 
 /// An example in one line.
-pub fn describe_example(example: &Example, targets: &[Target]) -> String {
+pub fn describe_example(example: &Example, targets: &[Target], mix: &Mix) -> String {
     let target = targets.get(usize::from(example.target));
     let url = target.map_or_else(|| "?".into(), |t| t.url.to_string());
     let why = match example.outcome {
@@ -319,16 +320,16 @@ pub fn describe_example(example: &Example, targets: &[Target]) -> String {
         }
         _ => reason(example.outcome, example.detail),
     };
-    format!("{} at {url}: {why}", example.op.name())
+    format!("{} at {url}: {why}", example.op.name(mix))
 }
 
 /// An example for the log and the JSON.
-pub fn example_json(example: &Example, targets: &[Target]) -> Value {
+pub fn example_json(example: &Example, targets: &[Target], mix: &Mix) -> Value {
     let target = targets.get(usize::from(example.target));
     json!({
         "at_ns": example.at_ns,
         "target": target.map(|t| t.url.to_string()),
-        "op": example.op.name(),
+        "op": example.op.name(mix),
         "reason": reason(example.outcome, example.detail),
         "detail": example.detail,
         "bytes": String::from_utf8_lossy(&example.bytes),

@@ -11,7 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::json;
 
 use crate::cli::{Cli, End, Protocol};
-use crate::dialect::{Dialect, Load};
+use crate::dialect::Dialect;
+use crate::mix::Mix;
+use crate::schedule::Arrivals;
 use engine::Choice;
 use host::Host;
 use sources::{Sources, TooFewPorts};
@@ -76,6 +78,10 @@ pub struct Plan {
     pub connections: u32,
     /// Scheduled requests a second; 0 in closed loop.
     pub rate_per_s: f64,
+    /// How requests follow each other.
+    pub arrivals: Arrivals,
+    /// Decides what is left to chance: arrivals, and which call a request makes.
+    pub seed: u64,
     /// New connections a second.
     pub ramp_per_s: f64,
     /// Whether a session sends as soon as it is answered.
@@ -118,7 +124,9 @@ pub struct Work {
     /// Header lines for every HTTP request.
     pub headers: Vec<(String, String)>,
     /// What the scheduled requests ask for.
-    pub load: Load,
+    pub mix: Mix,
+    /// See [`Plan::seed`].
+    pub seed: u64,
 }
 
 /// Why a plan cannot be carried out here.
@@ -210,6 +218,8 @@ impl Plan {
             command: String::new(),
             connections,
             rate_per_s,
+            arrivals: cli.arrivals,
+            seed: work.seed,
             ramp_per_s: cli.ramp,
             closed: cli.closed,
             duration_ns: (!cli.duration.is_zero()).then_some(cli.duration.as_nanos() as u64),
@@ -249,10 +259,11 @@ impl Plan {
             "version": env!("CARGO_PKG_VERSION"),
             "command": self.command,
             "targets": self.targets.iter().map(|t| t.url.to_string()).collect::<Vec<_>>(),
-            "ops": crate::ops::table(),
+            "ops": crate::ops::table(&self.work.mix),
             "sample_fields": crate::worker::sample::FIELDS,
             "connections": self.connections,
             "rate_per_s": self.rate_per_s,
+            "arrivals": self.arrivals.name(),
             "ramp_per_s": self.ramp_per_s,
             "duration_ns": self.duration_ns.unwrap_or(0),
             "warmup_ns": self.warmup_ns,
@@ -271,7 +282,7 @@ impl Plan {
                 "due": l.due, "batch": l.batch, "opening": l.opening,
             },
             "end": self.end.name(),
-            "seed": 0,
+            "seed": self.seed,
         })
     }
 }

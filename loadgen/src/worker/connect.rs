@@ -177,7 +177,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             s.crossed = None;
             self.begin(session, current.op, State::Busy, current.intended_ns);
             let s = &mut self.sessions[session as usize];
-            s.current = s.current.map(|current| Current { again: true, ..current });
+            let index = current.index;
+            s.current = s.current.map(|current| Current { index, again: true, ..current });
         } else {
             self.fail_crossed(session);
             self.free(session);

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::ops::Op;
 use crate::orders::Stage;
 use crate::ring::{Errno, Ring};
-use crate::schedule::{BACKOFF_STEPS, Steady, backoff_ns};
+use crate::schedule::{BACKOFF_STEPS, Due, Schedule, backoff_ns};
 
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// Sees what the coordinator wants.
@@ -20,7 +20,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if self.schedule.is_none() && stage != Stage::Ramp {
             let from_ns = self.orders.warmup_from_ns();
             let plan = &self.plan;
-            self.schedule = Some(Steady::new(from_ns, plan.rate_per_s, self.index, plan.workers));
+            let seat = (self.index, plan.workers);
+            let schedule = Schedule::new(plan.arrivals, plan.seed, from_ns, plan.rate_per_s, seat);
+            self.schedule = Some(schedule);
         }
         self.recorder.set_hold(self.orders.hold());
         self.stage = stage;
@@ -127,11 +129,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     fn schedule_requests(&mut self) {
         let hold = self.orders.hold();
         let until_ns = self.now_ns.min(hold.end.saturating_sub(1));
-        while let Some(intended_ns) = self.schedule.as_mut().and_then(|s| s.take(until_ns)) {
+        while let Some(due) = self.schedule.as_mut().and_then(|s| s.take(until_ns)) {
             if self.due.len() < self.plan.limits.due as usize {
-                self.due.push_back(intended_ns);
+                self.due.push_back(due);
             } else {
-                self.record_dropped(intended_ns);
+                self.record_dropped(due);
             }
         }
     }
@@ -139,21 +141,33 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Hands due requests to the sessions that have been free for longest, and gives up those that
     /// waited for longer than the timeout.
     fn assign_requests(&mut self) {
-        while let Some(&intended_ns) = self.due.front() {
-            if intended_ns + self.plan.timeout_ns <= self.now_ns {
+        while let Some(&due) = self.due.front() {
+            if due.at_ns + self.plan.timeout_ns <= self.now_ns {
                 self.due.pop_front();
-                self.record_dropped(intended_ns);
+                self.record_dropped(due);
                 continue;
             }
             let Some(session) = self.queues[IDLE].front() else { break };
             self.due.pop_front();
-            self.begin(session, Op::Call, State::Busy, intended_ns);
+            self.begin_call(session, due);
         }
         let loaded = matches!(self.stage, Stage::Warmup | Stage::Hold);
         if self.plan.closed && loaded {
             while let Some(session) = self.queues[IDLE].front() {
-                self.begin(session, Op::Call, State::Busy, self.now_ns);
+                let index = self.closed_requests * u64::from(self.plan.workers);
+                let index = index + u64::from(self.index);
+                self.closed_requests += 1;
+                self.begin_call(session, Due { at_ns: self.now_ns, index });
             }
+        }
+    }
+
+    /// Begins the call that the mix has for a request of the schedule.
+    fn begin_call(&mut self, session: u32, due: Due) {
+        let op = Op::Call(self.plan.work.mix.pick(due.index));
+        self.begin(session, op, State::Busy, due.at_ns);
+        if let Some(current) = &mut self.sessions[session as usize].current {
+            current.index = due.index;
         }
     }
 
@@ -207,7 +221,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             Stage::Drain | Stage::Cooldown | Stage::Abandon => {}
         }
         match self.due.front() {
-            Some(intended_ns) => next_ns.min(intended_ns + self.plan.timeout_ns),
+            Some(due) => next_ns.min(due.at_ns + self.plan.timeout_ns),
             None => next_ns,
         }
     }

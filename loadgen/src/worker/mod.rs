@@ -28,7 +28,7 @@ use crate::dialect::{Dialect, Requests, SESSION_ID_BYTES};
 use crate::orders::{Orders, Stage};
 use crate::plan::{Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
-use crate::schedule::{Pacer, Steady};
+use crate::schedule::{Due, Pacer, Schedule, Steady};
 use lists::{ANSWERING, Links, QUEUES, Queue};
 pub use record::{
     BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
@@ -110,8 +110,8 @@ pub struct Worker<R: Ring, C: Clock> {
     /// Sessions in the order of their last answer.
     alive: Queue,
     alive_links: Links,
-    /// Intended times of requests that are due and wait for a session.
-    due: VecDeque<u64>,
+    /// Requests that are due and wait for a session.
+    due: VecDeque<Due>,
     /// Sessions whose receive ended for want of buffers.
     rearm: Vec<u32>,
     spills: Spills,
@@ -122,7 +122,9 @@ pub struct Worker<R: Ring, C: Clock> {
     ramp: Steady,
     ramp_next: u32,
     reconnects: Pacer,
-    schedule: Option<Steady>,
+    schedule: Option<Schedule>,
+    /// Requests of this worker in closed loop.
+    closed_requests: u64,
     stage: Stage,
     moving: Option<connect::Moving>,
     ending_next: u32,
@@ -176,6 +178,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             ramp_next: 0,
             reconnects: Pacer::new(plan.ramp_per_s / f64::from(plan.workers)),
             schedule: None,
+            closed_requests: 0,
             stage: Stage::Ramp,
             moving: None,
             ending_next: 0,
@@ -378,8 +381,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.fail_crossed(session);
             self.end_request(session, Outcome::Unanswered, 0);
         }
-        while let Some(intended_ns) = self.due.pop_front() {
-            self.record_dropped(intended_ns);
+        while let Some(due) = self.due.pop_front() {
+            self.record_dropped(due);
         }
     }
 }

@@ -249,7 +249,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.fail_crossed(session);
                 After::Close
             }
-            (Op::Ping | Op::Call | Op::Verify, Outcome::SessionGone) => {
+            (Op::Ping | Op::Call(_) | Op::Verify, Outcome::SessionGone) => {
                 self.alive.remove(&mut self.alive_links, session);
                 self.forget_session(session, outcome, detail);
                 After::OpenAgain
@@ -260,7 +260,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 After::Establish
             }
             (Op::Verify, _) => After::Close,
-            (Op::Ping | Op::Call, _) => After::Free,
+            (Op::Ping | Op::Call(_), _) => After::Free,
             (Op::Delete, _) => {
                 s.id.clear();
                 s.standing = Standing::Unknown;

@@ -11,6 +11,7 @@ use super::session::{Current, Sending, Standing, State};
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::ring::{Op as RingOp, OpKind, Ring};
+use crate::schedule::Due;
 
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// Queues a request of a session that has none.
@@ -20,8 +21,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         debug_assert!(s.current.is_none(), "a request is under way");
         let idle_ns = if s.state == State::Idle { self.now_ns - s.since_ns } else { 0 };
         s.state = state;
-        let (sent_ns, first_byte_ns, again) = (0, 0, false);
-        s.current = Some(Current { op, intended_ns, sent_ns, first_byte_ns, idle_ns, again });
+        s.current = Some(Current {
+            op,
+            intended_ns,
+            index: 0,
+            sent_ns: 0,
+            first_byte_ns: 0,
+            idle_ns,
+            again: false,
+        });
         self.enqueue(OUTBOX, session);
     }
 
@@ -100,8 +108,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let s = &mut self.sessions[session as usize];
         let Some(current) = s.current.take() else { return };
         if current.sent_ns == 0 {
-            if current.op == Op::Call && !self.plan.closed {
-                self.due.push_front(current.intended_ns);
+            if current.op.is_load() && !self.plan.closed {
+                self.due.push_front(Due { at_ns: current.intended_ns, index: current.index });
             }
             return;
         }
@@ -128,7 +136,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             outcome,
             detail,
             target,
-            op: op as u8,
+            op: op.number(),
         };
         self.recorder.request(op, &request);
         if !outcome.is_ok() {
@@ -137,18 +145,19 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Records a request that was due and is given up unsent.
-    pub(super) fn record_dropped(&mut self, intended_ns: u64) {
-        let now_ns = self.now_ns.max(intended_ns);
+    pub(super) fn record_dropped(&mut self, due: Due) {
+        let op = Op::Call(self.plan.work.mix.pick(due.index));
+        let now_ns = self.now_ns.max(due.at_ns);
         let request = Request {
-            intended_ns,
+            intended_ns: due.at_ns,
             sent_ns: now_ns,
             first_byte_ns: now_ns,
             done_ns: now_ns,
             outcome: Outcome::Dropped,
             detail: 0,
             target: 0,
-            op: Op::Call as u8,
+            op: op.number(),
         };
-        self.recorder.request(Op::Call, &request);
+        self.recorder.request(op, &request);
     }
 }

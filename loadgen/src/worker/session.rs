@@ -73,6 +73,8 @@ pub struct Current {
     pub op: Op,
     /// When it was due.
     pub intended_ns: u64,
+    /// Its number in the fleet's schedule; 0 where it is not scheduled.
+    pub index: u64,
     /// When it was handed to the kernel; 0 before.
     pub sent_ns: u64,
     /// When the first byte of the answer was read; 0 before.

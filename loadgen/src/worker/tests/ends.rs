@@ -46,7 +46,7 @@ fn a_cool_down_has_an_end_although_nobody_answers() {
     run.turn_until_ns(13 * S);
     let finished = run.finish();
     assert_eq!(finished.count(EventKind::Ended), 300);
-    let deletes = finished.requests.iter().filter(|r| r.op == Op::Delete as u8);
+    let deletes = finished.requests.iter().filter(|r| r.op == Op::Delete.number());
     assert!(deletes.clone().all(|r| r.outcome == Outcome::Timeout));
     assert!(deletes.count() > 0);
 }
@@ -66,7 +66,7 @@ fn idle_sessions_are_kept_alive() {
         let sample = run.window.sample.read();
         assert_eq!((sample.session_alive, sample.session_established), (10, 10));
         let finished = run.finish();
-        for r in finished.requests.iter().filter(|r| r.op == Op::Ping as u8) {
+        for r in finished.requests.iter().filter(|r| r.op == Op::Ping.number()) {
             assert!(r.slip_ns() < MS, "{r:?}");
         }
     }
@@ -138,7 +138,7 @@ fn a_session_limit_is_a_reason_of_its_own() {
     run.turn_until_ns(run.now_ns() + S);
     let finished = run.finish();
     let refused = finished.requests.iter().filter(|r| r.outcome == Outcome::SessionLimit);
-    assert!(refused.clone().all(|r| r.op == Op::Initialize as u8 && r.detail == 503));
+    assert!(refused.clone().all(|r| r.op == Op::Initialize.number() && r.detail == 503));
     assert!(refused.count() >= 3);
     assert_eq!(finished.tally.ok, finished.tally.sent);
 }

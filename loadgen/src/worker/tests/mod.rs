@@ -2,6 +2,7 @@
 //! the end of every run.
 #![allow(clippy::single_range_in_vec_init, reason = "a script's windows are often one")]
 
+mod arrivals;
 mod check;
 mod ends;
 mod moves;
@@ -19,7 +20,8 @@ use latlog::{Event, EventKind, FileHeader, LogReader, Outcome, Request};
 use super::lists::ANSWERING;
 use super::{BLOCK_BYTES, LogLink, Remains, SPARE_BLOCKS, Sealed, Tally, Window, Worker};
 use crate::cli::{Cli, Protocol};
-use crate::dialect::{Dialect, Load, Requests};
+use crate::dialect::{Dialect, Requests};
+use crate::mix::Mix;
 use crate::ops::Op;
 use crate::orders::{Orders, Stage};
 use crate::plan::engine::{Choice, Engine};
@@ -29,7 +31,7 @@ use crate::plan::target::Scheme;
 use crate::plan::{Plan, Target, Work};
 use crate::ring::RingConfig;
 use crate::ring::sim::{Kernel, Script, SimClock, SimConfig, SimRing, Speaks};
-use crate::schedule::Steady;
+use crate::schedule::{Due, Schedule};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
@@ -80,7 +82,7 @@ impl Case {
         words.extend((0..count).map(|n| target(n, self.scripts[n].speaks).url.to_string()));
         let cli = Cli::try_parse_from(words).expect("the options parse");
         let targets: Vec<Target> = (0..count).map(|n| target(n, self.scripts[n].speaks)).collect();
-        let work = work(self.scripts[0].speaks);
+        let work = work(&cli, self.scripts[0].speaks);
         let longest = targets.iter().map(|t| {
             let requests = Requests::prepare(&t.url, t.dialect, &work).expect("prepares");
             requests.longest()
@@ -118,10 +120,11 @@ fn target(n: usize, speaks: Speaks) -> Target {
     Target { url, address, dialect }
 }
 
-fn work(speaks: Speaks) -> Work {
+fn work(cli: &Cli, speaks: Speaks) -> Work {
     let protocol = if speaks == Speaks::Plain { Protocol::Http } else { Protocol::Mcp };
-    let load = Load::Tool { name: "echo".into(), arguments: r#"{"text":"hello"}"#.into() };
-    Work { protocol, headers: Vec::new(), load }
+    let seed = cli.seed.unwrap_or(1);
+    let mix = Mix::parse(&cli.call, &cli.tool_args, seed).expect("a mix");
+    Work { protocol, headers: Vec::new(), mix, seed }
 }
 
 /// A run under way.
@@ -325,7 +328,8 @@ fn decode(log: Vec<u8>, plan: &Plan, remains: &Remains) -> (Vec<Request>, Vec<Ev
 impl Finished {
     /// Requests of the counted part.
     fn counted(&self) -> impl Iterator<Item = &Request> {
-        let load = |r: &&Request| Op::ALL[usize::from(r.op)].is_load();
+        let ops: Vec<Op> = Op::all(self.plan.work.mix.count()).collect();
+        let load = move |r: &&Request| ops[usize::from(r.op)].is_load();
         self.requests.iter().filter(load).filter(|r| self.hold.contains(&r.intended_ns))
     }
 
@@ -380,16 +384,20 @@ impl Finished {
         if self.plan.closed {
             return;
         }
-        let call = |r: &&Request| r.op == Op::Call as u8;
-        let mut recorded: Vec<u64> = self.counted().filter(call).map(|r| r.intended_ns).collect();
+        let what = |r: &Request| (r.intended_ns, r.op);
+        let mut recorded: Vec<(u64, u8)> = self.counted().map(what).collect();
         recorded.sort_unstable();
-        let mut schedule = Steady::new(warmup_ns, self.plan.rate_per_s, index, self.plan.workers);
+        let plan = &self.plan;
+        let seat = (index, plan.workers);
+        let mut schedule =
+            Schedule::new(plan.arrivals, plan.seed, warmup_ns, plan.rate_per_s, seat);
         let mut due = Vec::new();
-        while let Some(at_ns) = schedule.take(self.hold.end.saturating_sub(1)) {
+        while let Some(Due { at_ns, index }) = schedule.take(self.hold.end.saturating_sub(1)) {
             if self.hold.contains(&at_ns) {
-                due.push(at_ns);
+                due.push((at_ns, Op::Call(plan.work.mix.pick(index)).number()));
             }
         }
+        due.sort_unstable();
         assert_eq!(recorded.len(), due.len(), "offered is what the schedule says");
         assert_eq!(recorded, due);
     }

@@ -78,6 +78,10 @@ fn case(seed: u64) -> Case {
         _ => format!(" -r {}", 10 + dice.below(300)),
     };
     options += if dice.chance(0.2) { " --warmup 50ms" } else { "" };
+    if !options.contains("--closed") && dice.chance(0.3) {
+        options += &format!(" --arrivals poisson --seed {seed}");
+    }
+    options += if dice.chance(0.3) { " --call echo=3 --call add --call sum=2" } else { "" };
     let spin = dice.chance(0.1);
     options += if spin { " --spin" } else { "" };
     Case {
