@@ -185,6 +185,18 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
     }
 
+    /// Whether a connection ended as this server ends all that are idle for so long: that says
+    /// nothing about the session, and asking each time would be a load of its own. What was last
+    /// answered has to stay recent enough until it would end again.
+    fn is_habit(&self, session: u32, outcome: Outcome) -> bool {
+        let s = &self.sessions[session as usize];
+        let idle_ns = self.now_ns - s.since_ns;
+        s.state == State::Idle
+            && outcome == Outcome::Eof
+            && self.targets.closes_after(s.target, idle_ns)
+            && self.now_ns + idle_ns < s.answered_ns + self.plan.ping_after_ns
+    }
+
     /// A connection that stood is gone: sets its request aside if that may have crossed the close
     /// of an idle connection. Such a request fails no user of an ordinary client, which does not
     /// use a connection that has been idle for about as long as the server allows; here it keeps
@@ -234,6 +246,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.targets.failed(target, self.now_ns);
         }
         self.fail_crossed(session);
+        let s = &mut self.sessions[session as usize];
+        s.in_doubt = !s.id.is_empty();
         self.event(session, EventKind::ConnectFailed, outcome, detail, 0);
         self.keep_example(session, Op::Initialize, outcome, detail);
     }
@@ -242,6 +256,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn lose(&mut self, session: u32, outcome: Outcome, detail: i32) -> io::Result<()> {
         self.recorder.now.losses += 1;
         self.event(session, EventKind::Lost, outcome, detail, 0);
+        let habit = self.is_habit(session, outcome);
         self.set_aside(session, outcome, detail);
         self.end_request(session, outcome, detail);
         let s = &mut self.sessions[session as usize];
@@ -251,8 +266,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.forget_session(session, outcome, detail);
         }
         let s = &mut self.sessions[session as usize];
-        s.in_doubt = !s.id.is_empty();
-        if !s.in_doubt {
+        let named = !s.id.is_empty();
+        s.in_doubt = named && !habit;
+        if !named {
             // Without an id there is nothing to ask about.
             s.standing = Standing::Unknown;
         }
