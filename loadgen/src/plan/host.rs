@@ -63,11 +63,3 @@ fn ports() -> Ports {
         .or_else(|| Ports::parse("32768 60999", ""))
         .expect("the default range parses")
 }
-
-/// Resident memory of this process, bytes (`/proc/self/statm`, proc(5)); 0 where it cannot be read.
-pub fn resident_bytes() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    pages * page.map_or(4096, |p| p as u64)
-}
