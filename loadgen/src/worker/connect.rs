@@ -315,7 +315,18 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn closed(&mut self, session: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         s.generation = (s.generation + 1) % GENERATIONS;
-        match s.next {
+        let (next, fresh) = (s.next, s.attempt == 0);
+        match next {
+            Next::End if fresh && self.stage == Stage::Cooldown && self.owes_delete(session) => {
+                // Its DELETE, or what came before it, was lost with the connection: once more.
+                self.sessions[session as usize].attempt = 1;
+                self.start(session)?;
+                if self.sessions[session as usize].state == State::BackingOff {
+                    self.unqueue(session);
+                    self.sessions[session as usize].state = State::Closing;
+                    self.end(session);
+                }
+            }
             Next::End => self.end(session),
             Next::Reconnect if session < self.ending_next => self.end(session),
             Next::Reconnect => self.retry_later(session)?,
