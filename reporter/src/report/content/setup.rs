@@ -60,6 +60,9 @@ pub(super) fn tested(context: &Context<'_>) -> Option<Section> {
             fact(&format!("program {name}"), text_of(version));
         }
     }
+    let mut cluster = Vec::new();
+    flatten("cluster", context.analysis.run.cluster.as_ref().unwrap_or(&Value::Null), &mut cluster);
+    cluster.into_iter().for_each(|(name, value)| fact(&name, value));
     let mut plan =
         Table::new(&["<Stage", "<Kind", "Connections", "Requests/s", "<Load model", "<Ran"]);
     for stage in &results.stages {
@@ -78,6 +81,37 @@ pub(super) fn tested(context: &Context<'_>) -> Option<Section> {
     }
     let blocks = vec![Block::Table(facts), Block::Table(plan)];
     section("tested", "What was tested", false, blocks)
+}
+
+/// One fact for each leaf of what the backend says: an object's keys become words of the name, the
+/// items of a list stand in one line.
+fn flatten(name: &str, value: &Value, facts: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                flatten(&format!("{name} {}", key.replace('_', " ")), value, facts);
+            }
+        }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(in_line).collect();
+            facts.push((name.to_owned(), items.join("; ")));
+        }
+        Value::Null => {}
+        other => facts.push((name.to_owned(), in_line(other))),
+    }
+}
+
+fn in_line(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| format!("{} {}", key.replace('_', " "), in_line(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), units::count),
+        other => text_of(other),
+    }
 }
 
 fn text_of(value: &Value) -> String {
@@ -187,7 +221,10 @@ pub(super) fn logs(context: &Context<'_>) -> Option<Section> {
             Cell::figure(units::count(log.events), log.events as f64),
             Cell::text(match offset {
                 0 => "same clock".to_owned(),
-                offset => units::duration(offset.unsigned_abs()),
+                offset => {
+                    let sign = if offset < 0 { '-' } else { '+' };
+                    format!("{sign}{}", units::duration(offset.unsigned_abs()))
+                }
             }),
             Cell::figure(units::count(log.missing_blocks), log.missing_blocks as f64),
             state,
@@ -200,4 +237,33 @@ pub(super) fn logs(context: &Context<'_>) -> Option<Section> {
 pub(super) fn again(context: &Context<'_>) -> Option<Section> {
     let blocks = vec![Block::Code(context.results.command.clone())];
     section("again", "The command that makes this run again", true, blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::flatten;
+
+    #[test]
+    fn what_the_backend_says_becomes_one_fact_a_leaf() {
+        let mut facts = Vec::new();
+        let said = json!({
+            "image": "server:1",
+            "nodes": [{"name": "a", "role": "manager"}, {"name": "b", "role": null}],
+            "path": {"kind": "tasks", "connections_max": 1_048_576, "limit": null},
+        });
+        flatten("cluster", &said, &mut facts);
+        let facts: Vec<(&str, &str)> =
+            facts.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(
+            facts,
+            [
+                ("cluster image", "server:1"),
+                ("cluster nodes", "name a, role manager; name b"),
+                ("cluster path connections max", "1,048,576"),
+                ("cluster path kind", "tasks"),
+            ]
+        );
+    }
 }
