@@ -152,6 +152,11 @@ impl Fleet {
         sum
     }
 
+    fn all_drained(&self) -> bool {
+        let drained = |w: &Arc<Window>| w.drained.load(std::sync::atomic::Ordering::Acquire);
+        self.windows.iter().zip(&self.threads).all(|(w, t)| drained(w) || t.is_finished())
+    }
+
     fn all_ended(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
     }
@@ -237,7 +242,7 @@ impl Coordinator<'_> {
             let sum = fleet.sum();
             self.take_signals(now_ns);
             self.take_commands(now_ns);
-            self.advance(now_ns, &sum);
+            self.advance(now_ns, &sum, fleet);
             self.observed.see(&sum);
             if now_ns >= self.next_line_ns {
                 self.next_line_ns += 1_000_000_000;
@@ -247,7 +252,7 @@ impl Coordinator<'_> {
     }
 
     /// Moves the run on, and marks the stages as they come.
-    fn advance(&mut self, now_ns: u64, sum: &Sample) {
+    fn advance(&mut self, now_ns: u64, sum: &Sample, fleet: &Fleet) {
         let all = u64::from(self.plan.connections);
         let unannounced = self.orders.warmup_from_ns() == u64::MAX;
         if sum.session_established > self.most_established {
@@ -277,7 +282,7 @@ impl Coordinator<'_> {
             self.entered(stage, now_ns, sum);
         }
         if stage == Stage::Drain {
-            self.watch_drain(now_ns, sum);
+            self.watch_drain(now_ns, fleet);
         }
         if stage == Stage::Hold {
             self.observed.hold_goes_on(now_ns, process_cpu_ns(), sum);
@@ -310,11 +315,9 @@ impl Coordinator<'_> {
     }
 
     /// Lets sessions end once all that was due or sent has come to its end.
-    fn watch_drain(&mut self, now_ns: u64, sum: &Sample) {
-        let seen = now_ns > self.drain_from_ns + NOTICE_NS;
-        let open = sum.queued + sum.in_flight > 0;
+    fn watch_drain(&mut self, now_ns: u64, fleet: &Fleet) {
         let waited = now_ns > self.drain_from_ns + self.plan.timeout_ns + NOTICE_NS;
-        if !seen || (open && !waited) {
+        if !waited && !fleet.all_drained() {
             return;
         }
         if self.plan.end == End::Abandon || self.interrupts > 1 {

@@ -29,7 +29,7 @@ use crate::orders::{Orders, Stage};
 use crate::plan::{Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Pacer, Schedule, Steady};
-use lists::{ANSWERING, Links, QUEUES, Queue};
+use lists::{ANSWERING, Links, OUTBOX, QUEUES, Queue};
 pub use record::{
     BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
 };
@@ -52,6 +52,10 @@ pub struct Window {
     pub sample: Shared,
     /// Responses of the second before the latest sample.
     pub interval: std::sync::Mutex<Option<Latencies>>,
+    /// Whether the worker has seen the end of the schedule, and all that was due before it has come
+    /// to its end. Counts alone do not tell: those of a worker that had no core for a while are
+    /// from before.
+    pub drained: std::sync::atomic::AtomicBool,
 }
 
 /// What is left of a worker when it has ended.
@@ -251,6 +255,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.take_orders();
         self.start_due()?;
         self.flush_outbox()?;
+        self.tell_drained();
         if self.finished() {
             return Ok(true);
         }
@@ -269,6 +274,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.publish();
         }
         Ok(false)
+    }
+
+    fn tell_drained(&self) {
+        let waiting = [ANSWERING, OUTBOX].map(|queue| self.queues[queue].len()).iter().sum::<u32>();
+        let drained = self.stage == Stage::Drain && self.due.is_empty() && waiting == 0;
+        self.window.drained.store(drained, std::sync::atomic::Ordering::Release);
     }
 
     /// Enters the kernel until something completes or is due; how long that took.
