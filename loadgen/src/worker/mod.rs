@@ -34,7 +34,7 @@ pub use record::{
     BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
 };
 use sample::Shared;
-use session::Session;
+use session::{Session, State};
 use spill::Spills;
 use targets::Targets;
 
@@ -255,7 +255,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.take_orders();
         self.start_due()?;
         self.flush_outbox()?;
-        self.tell_drained();
         if self.finished() {
             return Ok(true);
         }
@@ -274,12 +273,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.publish();
         }
         Ok(false)
-    }
-
-    fn tell_drained(&self) {
-        let waiting = [ANSWERING, OUTBOX].map(|queue| self.queues[queue].len()).iter().sum::<u32>();
-        let drained = self.stage == Stage::Drain && self.due.is_empty() && waiting == 0;
-        self.window.drained.store(drained, std::sync::atomic::Ordering::Release);
     }
 
     /// Enters the kernel until something completes or is due; how long that took.
@@ -336,6 +329,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         sample.completions = stats.completions;
         sample.cq_overflow = stats.cq_overflow;
         self.window.sample.publish(sample);
+        let drained = self.stage == Stage::Drain
+            && self.due.is_empty()
+            && !self.sessions.iter().any(|s| s.state == State::Busy);
+        self.window.drained.store(drained, std::sync::atomic::Ordering::Release);
     }
 
     fn take_sample(&mut self) {
