@@ -29,7 +29,7 @@ use crate::orders::{Orders, Stage};
 use crate::plan::{Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Pacer, Schedule, Steady};
-use lists::{ANSWERING, Links, OUTBOX, QUEUES, Queue};
+use lists::{ANSWERING, Links, QUEUES, Queue};
 pub use record::{
     BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
 };
