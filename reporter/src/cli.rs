@@ -45,6 +45,8 @@ pub enum Command {
     Preflight(crate::preflight::cli::Args),
     /// Compare two runs; with --fail-on, fail if a figure got worse for certain
     Compare(crate::tools::cli::CompareArgs),
+    /// Show the headline figures of every run in a folder, in order of time
+    Trend(crate::tools::cli::TrendArgs),
     /// Write a run's verdict as JUnit XML or as a GitHub job summary
     Export(crate::tools::cli::ExportArgs),
     /// Write a latency log as CSV, JSON, JSON lines, or an HdrHistogram interval log

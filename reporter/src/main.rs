@@ -10,8 +10,8 @@ use reporter::exit::{self, Exit};
 use reporter::preflight;
 use reporter::run;
 use reporter::run::console::Console;
-use reporter::tools;
 use reporter::swarm;
+use reporter::tools;
 
 fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         }
         Command::Preflight(args) => return coded(preflight::cli::run(&args)),
         Command::Compare(args) => return coded(tools::cli::run_compare(&args)),
+        Command::Trend(args) => return coded(tools::cli::run_trend(&args)),
         Command::Export(args) => return coded(tools::cli::run_export(&args)),
         Command::Dump(args) => return coded(tools::cli::run_dump(&args)),
         Command::Verify(args) => return coded(tools::cli::run_verify(&args)),

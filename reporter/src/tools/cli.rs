@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::compare::{Change, FailOn, compare, differences};
-use super::{dump, export, verify};
+use super::compare::{Change, FailOn, SECONDS_MIN, compare, differences};
+use super::{dump, export, trend, verify};
 use crate::report::units;
 use crate::results::{self, Results};
 
@@ -55,6 +55,17 @@ pub struct CompareArgs {
     /// Figures: p50, p95, p99, throughput, failures, memory_per_session
     #[arg(long, value_name = "COND")]
     pub fail_on: Vec<FailOn>,
+}
+
+/// Options of `reporter trend`.
+#[derive(Args, Debug, Clone)]
+pub struct TrendArgs {
+    /// A folder of results folders; trend.svg and trend.html are written into it
+    pub dir: PathBuf,
+
+    /// Print the figures as one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `reporter export`.
@@ -143,7 +154,8 @@ fn line(change: &Change, broken: Option<&FailOn>) -> String {
     };
     let interval = match change.interval {
         Some((low, high)) => format!("[{low:+.1} … {high:+.1} %]"),
-        None => "[no interval]".to_owned(),
+        None if change.metric.is_once() => "[once a run]".to_owned(),
+        None => format!("[under {SECONDS_MIN} seconds]"),
     };
     let word = match (broken, change.is_certain()) {
         (Some(condition), _) => format!("FAIL {}", condition.text),
@@ -160,6 +172,22 @@ fn line(change: &Change, broken: Option<&FailOn>) -> String {
     )
     .trim_end()
     .to_owned()
+}
+
+/// Prints a line for each run and draws them; the exit code is 0 whatever the verdicts are.
+pub fn run_trend(args: &TrendArgs) -> anyhow::Result<u8> {
+    let trend = trend::read(&args.dir)?;
+    for (name, content) in [("trend.svg", trend.svg()), ("trend.html", trend.html()?)] {
+        let path = args.dir.join(name);
+        std::fs::write(&path, content)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&trend)? + "\n",
+        false => trend.table(),
+    };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(0)
 }
 
 /// Prints a verdict in the format of a CI system; the exit code is 0.

@@ -9,7 +9,9 @@
 //! which they are not (a pause of the server lasts several), and says that something changed but
 //! not by how much; the blocks keep neighbours together and the interval is in percent.
 //!
-//! A figure that exists once a run (memory a session) has no interval, and says so.
+//! A figure that exists once a run (memory a session) has no interval, and says so; `--fail-on` takes
+//! it as it is. A hold phase of fewer than [`SECONDS_MIN`] seconds has no interval either, and
+//! nothing that it shows is certain: two equal runs differ there by a third.
 
 use crate::results::{Results, StageResult};
 use crate::verdict::threshold::Op;
@@ -19,7 +21,7 @@ pub const BLOCK: usize = 5;
 /// Repetitions of the bootstrap.
 const DRAWS: usize = 2_000;
 /// Fewer seconds than this have no interval.
-const SECONDS_MIN: usize = 10;
+pub const SECONDS_MIN: usize = 10;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ pub struct Change {
     pub new: f64,
     /// new / base - 1, in percent; infinite if the base is 0.
     pub percent: f64,
-    /// Its 95 % interval; none if the figure exists once a run.
+    /// Its 95 % interval; none if the figure exists once a run, or for too few seconds.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -88,6 +90,14 @@ impl Metric {
             Self::Throughput => "throughput",
             Self::Failures => "failures",
             Self::MemoryPerSession => "memory_per_session",
+        }
+    }
+
+    /// It exists once a run and has no seconds to compare.
+    pub fn is_once(self) -> bool {
+        match self {
+            Self::P50 | Self::P95 | Self::P99 | Self::Throughput => false,
+            Self::Failures | Self::MemoryPerSession => true,
         }
     }
 
@@ -139,9 +149,13 @@ impl FailOn {
 }
 
 impl Change {
-    /// The interval does not contain "no change"; a figure without one is taken as it is.
+    /// The interval does not contain "no change". A figure that exists once a run is taken as it
+    /// is; one of too few seconds is never certain.
     pub fn is_certain(&self) -> bool {
-        self.interval.is_none_or(|(low, high)| low > 0.0 || high < 0.0)
+        match self.interval {
+            Some((low, high)) => low > 0.0 || high < 0.0,
+            None => self.metric.is_once(),
+        }
     }
 }
 
@@ -233,7 +247,8 @@ fn seconds(metric: Metric, stage: &StageResult) -> Option<Vec<f64>> {
     (!values.is_empty()).then_some(values)
 }
 
-fn memory_per_session(results: &Results) -> Option<f64> {
+/// Resident memory of all replicas at the end of the judged window over the sessions held, bytes.
+pub fn memory_per_session(results: &Results) -> Option<f64> {
     let memory: u64 = results.replicas.iter().filter_map(|replica| replica.rss_bytes_end).sum();
     let stage = crate::verdict::judge::top_stage(results)?;
     let sessions = stage.connections.session_alive_peak.filter(|sessions| *sessions > 0)?;
@@ -312,7 +327,9 @@ mod tests {
         assert!(condition.broken_by(&with(12.0, Some((5.0, 20.0)))));
         assert!(!condition.broken_by(&with(12.0, Some((-1.0, 20.0)))), "it may be no change");
         assert!(!condition.broken_by(&with(9.0, Some((5.0, 20.0)))), "it is within the limit");
-        assert!(condition.broken_by(&with(12.0, None)));
+        assert!(!condition.broken_by(&with(900.0, None)), "too few seconds to tell");
+        let once = Change { metric: Metric::Failures, ..with(12.0, None) };
+        assert!("failures>+10%".parse::<FailOn>().expect("parses").broken_by(&once));
         let falls: FailOn = "throughput<-5%".parse().expect("parses");
         assert!(!falls.broken_by(&with(-50.0, None)), "another figure");
     }
