@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use crate::schedule::Arrivals;
+use crate::search::Threshold;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,6 +58,16 @@ pub struct Cli {
     /// Time under load before the counted part begins
     #[arg(long, default_value = "0s", value_parser = duration, value_name = "TIME")]
     pub warmup: Duration,
+
+    /// Search for the rate up to which this holds, such as 'p99<500ms,success>=99%': the rate doubles
+    /// from --rate on until it breaks, and is then bisected; every step is a short hold on the same
+    /// sessions
+    #[arg(long, value_name = "THRESHOLD", conflicts_with_all = ["closed", "duration", "warmup"])]
+    pub find_limit: Option<Threshold>,
+
+    /// Length of a step of --find-limit
+    #[arg(long, default_value = "10s", value_parser = step, value_name = "TIME")]
+    pub step: Duration,
 
     /// Closed loop: each connection sends as soon as it is answered. Hides the waiting that a slow
     /// answer imposes on later users, and the report says so
@@ -193,6 +204,11 @@ impl End {
     }
 }
 
+fn step(text: &str) -> Result<Duration, String> {
+    let step = duration(text)?;
+    if step < Duration::from_secs(1) { Err("at least 1s".into()) } else { Ok(step) }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("'{text}' is not a number"))?;
     if value.is_finite() && value > 0.0 && value <= 1e9 {
@@ -203,7 +219,7 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// `10s`, `500ms`, `2m`, `1h`, or seconds without a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds = match unit {

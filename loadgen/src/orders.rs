@@ -55,6 +55,9 @@ pub struct Orders {
     cooldown_from_ns: AtomicU64,
     cooldown_until_ns: AtomicU64,
     abandon: AtomicBool,
+    /// The rate as the bits of a float.
+    rate_per_s: AtomicU64,
+    rounds: AtomicU64,
     version: AtomicU64,
     targets: Mutex<TargetOrder>,
 }
@@ -71,6 +74,8 @@ impl Orders {
             cooldown_from_ns: unknown(),
             cooldown_until_ns: unknown(),
             abandon: AtomicBool::new(false),
+            rate_per_s: unknown(),
+            rounds: AtomicU64::new(0),
             version: AtomicU64::new(0),
             targets: Mutex::default(),
         }
@@ -81,7 +86,29 @@ impl Orders {
         self.start_ns
     }
 
-    /// Fixes when the schedule begins, counts, and ends (`u64::MAX`: until told).
+    /// Says how much is due from the next [`Orders::begin`] on.
+    pub fn set_rate(&self, rate_per_s: f64) {
+        self.rate_per_s.store(rate_per_s.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Requests a second, where they are not those of the plan.
+    pub fn rate(&self) -> Option<f64> {
+        let bits = self.rate_per_s.load(Ordering::Relaxed);
+        (bits != u64::MAX).then(|| f64::from_bits(bits))
+    }
+
+    /// Has all workers hand over what they counted since they did so last.
+    pub fn end_round(&self) {
+        self.rounds.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often [`Orders::end_round`] was called.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Acquire)
+    }
+
+    /// Fixes when the schedule begins, counts, and ends (`u64::MAX`: until told). May be called
+    /// again once all of the schedule before has come to its end.
     pub fn begin(&self, warmup_from_ns: u64, hold: std::ops::Range<u64>) {
         self.hold_until_ns.store(hold.end, Ordering::Relaxed);
         self.hold_from_ns.store(hold.start, Ordering::Relaxed);

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::Receiver;
 use latlog::{End as LogEnd, FileHeader};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -13,21 +12,22 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::cli::{Cli, End};
 use crate::clock::{Clock, Monotonic, anchor, process_cpu_ns};
 use crate::control::{Command, read_commands};
+use crate::fleet::Fleet;
 use crate::orders::{Orders, Stage, TargetOrder};
 use crate::plan::Plan;
-use crate::plan::engine::Engine;
 use crate::plan::target::TargetUrl;
-use crate::ring::{EpollRing, KernelRing, Ring, RingConfig};
+use crate::search;
 use crate::setup::{Setup, SetupError, ask};
+use crate::stepping::Stepping;
 use crate::summary::{self, Observed, Summary};
 use crate::worker::sample::Sample;
-use crate::worker::{Example, LogLink, Remains, Tally, Window, Worker};
+use crate::worker::{Example, Tally};
 use crate::writer::{Log, Written};
 
 /// How often the coordinator looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// The schedule begins this long after it is announced, so that every worker has seen it.
-const NOTICE_NS: u64 = 60_000_000;
+pub const NOTICE_NS: u64 = 60_000_000;
 /// Sessions that a cool-down ends a second, at the least; bounds how long it may take.
 const ENDS_PER_S: u64 = 1000;
 
@@ -79,8 +79,11 @@ pub fn run(cli: &Cli, setup: Setup) -> Result<Ended, SetupError> {
             rebalance: false,
         },
         stage: None,
+        noted: "",
+        stepping: Stepping::new(&plan),
         interrupts: 0,
         next_line_ns: start.mono_ns + NOTICE_NS + 1_000_000_000,
+        ramped: false,
         ramp_failed: false,
         most_established: 0,
         progress_ns: 0,
@@ -99,119 +102,6 @@ fn block_signals() -> Result<SignalFd, SetupError> {
         .map_err(|e| SetupError::Host(format!("cannot watch for signals: {e}")))
 }
 
-/// The worker threads.
-struct Fleet {
-    windows: Vec<Arc<Window>>,
-    threads: Vec<JoinHandle<Result<Remains, String>>>,
-}
-
-impl Fleet {
-    fn start(
-        plan: &Arc<Plan>,
-        orders: &Arc<Orders>,
-        links: Vec<LogLink>,
-    ) -> Result<Self, SetupError> {
-        let mut links: Vec<Option<LogLink>> = links.into_iter().map(Some).collect();
-        links.resize_with(plan.workers as usize, || None);
-        let (ready, waiting) = crossbeam::channel::unbounded();
-        let mut fleet = Self { windows: Vec::new(), threads: Vec::new() };
-        for (index, link) in links.into_iter().enumerate() {
-            let window = Arc::new(Window::default());
-            let seat = Seat {
-                plan: plan.clone(),
-                orders: orders.clone(),
-                window: window.clone(),
-                index: index as u32,
-                link,
-            };
-            let ready = ready.clone();
-            let body = move || match seat.plan.engine.engine {
-                Engine::IoUring => serve(KernelRing::new, seat, &ready),
-                Engine::Epoll => serve(EpollRing::new, seat, &ready),
-            };
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(body)
-                .map_err(|e| SetupError::Host(format!("cannot start a worker thread: {e}")))?;
-            fleet.windows.push(window);
-            fleet.threads.push(thread);
-        }
-        for _ in 0..plan.workers {
-            if let Ok(Some(cause)) = waiting.recv() {
-                orders.abandon();
-                return Err(SetupError::Host(cause));
-            }
-        }
-        Ok(fleet)
-    }
-
-    /// All workers' latest samples, added up.
-    fn sum(&self) -> Sample {
-        let mut sum = Sample::default();
-        self.windows.iter().for_each(|w| sum.add(&w.sample.read()));
-        sum
-    }
-
-    fn all_drained(&self) -> bool {
-        let drained = |w: &Arc<Window>| w.drained.load(std::sync::atomic::Ordering::Acquire);
-        self.windows.iter().zip(&self.threads).all(|(w, t)| drained(w) || t.is_finished())
-    }
-
-    fn all_ended(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
-    }
-}
-
-/// What a worker thread is given.
-struct Seat {
-    plan: Arc<Plan>,
-    orders: Arc<Orders>,
-    window: Arc<Window>,
-    index: u32,
-    link: Option<LogLink>,
-}
-
-/// The body of a worker thread: builds a worker on its engine, says whether that worked, runs it.
-fn serve<R: Ring>(
-    engine: fn(&RingConfig) -> std::io::Result<R>,
-    seat: Seat,
-    ready: &Sender<Option<String>>,
-) -> Result<Remains, String> {
-    let built = build_worker(engine, seat);
-    let _ = ready.send(built.as_ref().err().cloned());
-    built?.run().map_err(|e| e.to_string())
-}
-
-fn build_worker<R: Ring>(
-    engine: fn(&RingConfig) -> std::io::Result<R>,
-    seat: Seat,
-) -> Result<Worker<R, Monotonic>, String> {
-    let Seat { plan, orders, window, index, link } = seat;
-    pin(plan.cores[index as usize % plan.cores.len()]);
-    // The default slack of 50 us would delay every wait; see prctl(2).
-    let _ = nix::sys::prctl::set_timerslack(1);
-    let limits = &plan.limits;
-    let config = RingConfig {
-        slots: limits.sessions,
-        entries: limits.ring_entries,
-        recv_buffers: limits.recv_buffers,
-        recv_buffer_bytes: limits.recv_buffer_bytes,
-        send_buffers: limits.send_buffers,
-        send_buffer_bytes: limits.send_buffer_bytes,
-    };
-    let ring = engine(&config).map_err(|e| e.to_string())?;
-    Worker::new(plan.clone(), orders, window, index, ring, Monotonic, link)
-        .map_err(|e| e.to_string())
-}
-
-fn pin(core: usize) {
-    let mut set = nix::sched::CpuSet::new();
-    if set.set(core).is_ok() {
-        // Not pinned is slower, not wrong.
-        let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set);
-    }
-}
-
 /// What the coordinator keeps while the run lasts.
 struct Coordinator<'a> {
     cli: &'a Cli,
@@ -224,8 +114,12 @@ struct Coordinator<'a> {
     observed: Observed,
     known: TargetOrder,
     stage: Option<Stage>,
+    /// The phase that was noted last.
+    noted: &'static str,
+    stepping: Option<Stepping>,
     interrupts: u32,
     next_line_ns: u64,
+    ramped: bool,
     ramp_failed: bool,
     most_established: u64,
     progress_ns: u64,
@@ -243,6 +137,7 @@ impl Coordinator<'_> {
             self.take_signals(now_ns);
             self.take_commands(now_ns);
             self.advance(now_ns, &sum, fleet);
+            self.make_steps(now_ns, fleet);
             self.observed.see(&sum);
             if now_ns >= self.next_line_ns {
                 self.next_line_ns += 1_000_000_000;
@@ -260,7 +155,8 @@ impl Coordinator<'_> {
             self.progress_ns = now_ns;
         }
         let late = now_ns > self.progress_ns.max(self.orders.start_ns()) + self.plan.stall_ns;
-        if unannounced && (sum.session_established >= all || late) {
+        if unannounced && !self.ramped && (sum.session_established >= all || late) {
+            self.ramped = true;
             if late {
                 self.say(&format!(
                     "the ramp stands still at {} of {all} sessions: going on with these",
@@ -270,7 +166,7 @@ impl Coordinator<'_> {
             if sum.session_established == 0 {
                 self.ramp_failed = true;
                 self.orders.end_load(now_ns);
-            } else {
+            } else if self.stepping.is_none() {
                 let warmup = now_ns + NOTICE_NS;
                 let from = warmup + self.plan.warmup_ns;
                 let until = self.plan.duration_ns.map_or(u64::MAX, |d| from.saturating_add(d));
@@ -281,7 +177,7 @@ impl Coordinator<'_> {
         if self.stage != Some(stage) {
             self.entered(stage, now_ns, sum);
         }
-        if stage == Stage::Drain {
+        if stage == Stage::Drain && !self.searching() {
             self.watch_drain(now_ns, fleet);
         }
         if stage == Stage::Hold {
@@ -290,7 +186,7 @@ impl Coordinator<'_> {
     }
 
     fn entered(&mut self, stage: Stage, now_ns: u64, sum: &Sample) {
-        let was = self.stage.replace(stage);
+        self.stage = Some(stage);
         let hold = self.orders.hold();
         let at_ns = match stage {
             Stage::Ramp => self.orders.start_ns(),
@@ -300,17 +196,54 @@ impl Coordinator<'_> {
             Stage::Cooldown | Stage::Abandon => now_ns,
         };
         match stage {
-            Stage::Hold => self.observed.hold_begins(now_ns, process_cpu_ns(), sum),
+            // Of several steps, the first begins it.
+            Stage::Hold if self.noted != "hold" => {
+                self.observed.hold_begins(now_ns, process_cpu_ns(), sum);
+            }
             Stage::Drain => {
                 self.observed.hold_goes_on(now_ns, process_cpu_ns(), sum);
                 self.drain_from_ns = now_ns;
             }
-            Stage::Ramp | Stage::Warmup | Stage::Cooldown | Stage::Abandon => {}
+            Stage::Ramp | Stage::Warmup | Stage::Hold | Stage::Cooldown | Stage::Abandon => {}
         }
-        if was.is_none_or(|w| w.name() != stage.name())
-            && let Some(log) = &mut self.log
-        {
-            log.note(at_ns, "phase", stage.name());
+        // All steps of a search are one hold.
+        let between_steps = self.noted == "hold" && self.searching();
+        if self.noted != stage.name() && !between_steps {
+            self.noted = stage.name();
+            if let Some(log) = &mut self.log {
+                log.note(at_ns, "phase", stage.name());
+            }
+        }
+    }
+
+    /// Whether a search goes on.
+    fn searching(&self) -> bool {
+        self.stepping.as_ref().is_some_and(|s| s.found().is_none())
+    }
+
+    /// Takes the search a step further, and ends the load with it.
+    fn make_steps(&mut self, now_ns: u64, fleet: &Fleet) {
+        if !self.ramped || self.ramp_failed || !self.searching() {
+            return;
+        }
+        let Some(stepping) = &mut self.stepping else { return };
+        if let Some(step) = stepping.advance(now_ns, &self.orders, &fleet.windows) {
+            let text = step.to_json().to_string();
+            if let Some(log) = &mut self.log {
+                log.note(now_ns, "step", &text);
+            }
+        }
+        if stepping.found().is_some() {
+            self.orders.end_load(now_ns);
+            self.stop_search();
+        }
+    }
+
+    fn stop_search(&mut self) {
+        if let Some(stepping) = &mut self.stepping {
+            stepping.stop();
+            // The stage may stay the same; the phase that it belongs to does not.
+            self.stage = None;
         }
     }
 
@@ -332,6 +265,7 @@ impl Coordinator<'_> {
     fn take_signals(&mut self, now_ns: u64) {
         while let Ok(Some(_)) = self.signals.read_signal() {
             self.interrupts += 1;
+            self.stop_search();
             self.orders.end_load(now_ns);
             if self.interrupts > 1 {
                 self.orders.abandon();
@@ -346,6 +280,7 @@ impl Coordinator<'_> {
         for command in commands.try_iter() {
             let done = match command {
                 Ok(Command::End) => {
+                    self.stop_search();
                     self.orders.end_load(now_ns);
                     Ok(())
                 }
@@ -478,6 +413,12 @@ impl Coordinator<'_> {
                 log.note(example.at_ns, "example", &text);
             }
         }
+        let mut hold = self.orders.hold();
+        let steps = self.stepping.as_ref().map_or(&[][..], |s| &s.steps);
+        for step in steps {
+            tally.merge(&step.seen.tally);
+            hold.start = hold.start.min(step.from_ns);
+        }
         let path = self.log.as_ref().map(|l| l.path.clone());
         let written = self.log.take().map(|log| log.finish(LogEnd { anchor: anchor(), totals }));
         let spoiled = failure.is_some()
@@ -486,7 +427,7 @@ impl Coordinator<'_> {
         let summary = Summary {
             plan: &self.plan,
             host: &self.setup.host,
-            hold: self.orders.hold(),
+            hold,
             tally: &tally,
             last: &last,
             observed: &self.observed,
@@ -498,13 +439,21 @@ impl Coordinator<'_> {
         if let Some(cause) = &failure {
             self.say(cause);
         }
+        let mut stage = summary.to_json();
+        let found = self.stepping.as_ref().and_then(|s| Some((s, s.found()?)));
+        if let Some((s, found)) = found {
+            stage["search"] = search::to_json(s.threshold(), &s.steps, found);
+        }
         if self.cli.control {
-            println!("{}", serde_json::json!({"type": "done", "stage": summary.to_json()}));
+            println!("{}", serde_json::json!({"type": "done", "stage": stage}));
         } else {
             println!("{}", summary.text());
+            if let Some((s, found)) = found {
+                println!("{}", search::to_text(s.threshold(), &s.steps, found));
+            }
         }
         if let Some(file) = &self.cli.json {
-            let text = format!("{:#}\n", summary.to_json());
+            let text = format!("{stage:#}\n");
             std::fs::write(file, text).map_err(|cause| SetupError::Unwritable {
                 path: file.clone(),
                 option: "--json",

@@ -14,6 +14,7 @@ use crate::cli::{Cli, End, Protocol};
 use crate::dialect::Dialect;
 use crate::mix::Mix;
 use crate::schedule::Arrivals;
+use crate::search::Threshold;
 use engine::Choice;
 use host::Host;
 use sources::{Sources, TooFewPorts};
@@ -23,6 +24,8 @@ use target::TargetUrl;
 const DESCRIPTOR_MARGIN: u64 = 64;
 /// Workers that can be told apart in a log's block header are more; threads are the limit.
 const WORKERS_MAX: u32 = 1024;
+/// Requests a second that a search has queues for.
+const SEARCH_RATE: f64 = 1e6;
 /// A request longer than this is refused at the start.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
@@ -88,6 +91,10 @@ pub struct Plan {
     pub closed: bool,
     /// Length of the counted part; `None` lasts until told to end.
     pub duration_ns: Option<u64>,
+    /// What the highest rate is searched for, if it is.
+    pub find_limit: Option<Threshold>,
+    /// Length of a step of that search.
+    pub step_ns: u64,
     /// Load before the counted part.
     pub warmup_ns: u64,
     /// How long an answer keeps a session alive.
@@ -223,6 +230,8 @@ impl Plan {
             ramp_per_s: cli.ramp,
             closed: cli.closed,
             duration_ns: (!cli.duration.is_zero()).then_some(cli.duration.as_nanos() as u64),
+            find_limit: cli.find_limit.clone(),
+            step_ns: cli.step.as_nanos() as u64,
             warmup_ns: cli.warmup.as_nanos() as u64,
             heartbeat_ns,
             ping_after_ns: heartbeat_ns / 10 * 9,
@@ -237,7 +246,7 @@ impl Plan {
             limits: limits(
                 cli.opening.div_ceil(workers),
                 connections.div_ceil(workers),
-                rate_per_s / f64::from(workers),
+                planned_rate(cli, rate_per_s) / f64::from(workers),
                 timeout_ns,
                 request_bytes,
             ),
@@ -266,6 +275,8 @@ impl Plan {
             "arrivals": self.arrivals.name(),
             "ramp_per_s": self.ramp_per_s,
             "duration_ns": self.duration_ns.unwrap_or(0),
+            "find_limit": self.find_limit.as_ref().map(Threshold::to_string),
+            "step_ns": self.step_ns,
             "warmup_ns": self.warmup_ns,
             "heartbeat_ns": self.heartbeat_ns,
             "timeout_ns": self.timeout_ns,
@@ -320,6 +331,11 @@ fn route_source(to: SocketAddr) -> Option<IpAddr> {
     let socket = std::net::UdpSocket::bind(any).ok()?;
     socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip())
+}
+
+/// The rate that limits are made for: a search may go far beyond the one that it begins with.
+fn planned_rate(cli: &Cli, rate_per_s: f64) -> f64 {
+    if cli.find_limit.is_some() { rate_per_s.max(SEARCH_RATE) } else { rate_per_s }
 }
 
 fn limits(

@@ -17,12 +17,17 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Sees what the coordinator wants.
     pub(super) fn take_orders(&mut self) {
         let stage = self.orders.stage(self.now_ns);
-        if self.schedule.is_none() && stage != Stage::Ramp {
-            let from_ns = self.orders.warmup_from_ns();
+        let from_ns = self.orders.warmup_from_ns();
+        if stage != Stage::Ramp && self.scheduled.start != from_ns {
+            self.scheduled = from_ns..self.orders.hold().end;
             let plan = &self.plan;
+            let rate_per_s = self.orders.rate().unwrap_or(plan.rate_per_s);
             let seat = (self.index, plan.workers);
-            let schedule = Schedule::new(plan.arrivals, plan.seed, from_ns, plan.rate_per_s, seat);
+            let schedule = Schedule::new(plan.arrivals, plan.seed, from_ns, rate_per_s, seat);
             self.schedule = Some(schedule);
+        }
+        if self.rounds_seen != self.orders.rounds() {
+            self.end_round();
         }
         self.recorder.set_hold(self.orders.hold());
         self.stage = stage;
@@ -30,6 +35,17 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if version != self.orders_seen {
             self.orders_seen = version;
             self.take_targets();
+        }
+    }
+
+    /// Hands over what was counted. All of the round has come to its end, but for requests that
+    /// wait for their session to come back.
+    fn end_round(&mut self) {
+        self.rounds_seen = self.orders.rounds();
+        (0..self.sessions.len() as u32).for_each(|session| self.fail_crossed(session));
+        let tally = std::mem::take(&mut self.recorder.tally);
+        if let Ok(mut round) = self.window.round.lock() {
+            *round = Some(tally);
         }
     }
 
@@ -46,6 +62,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.ping_idle();
             }
             Stage::Drain => {
+                if self.plan.find_limit.is_some() {
+                    // Between two steps, sessions come back.
+                    self.start_connections()?;
+                }
                 self.schedule_requests();
                 self.assign_requests();
             }
@@ -128,7 +148,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Takes from the schedule what has become due.
     fn schedule_requests(&mut self) {
         let hold = self.orders.hold();
-        let until_ns = self.now_ns.min(hold.end.saturating_sub(1));
+        let end_ns = hold.end.min(self.scheduled.end);
+        let until_ns = self.now_ns.min(end_ns.saturating_sub(1));
         while let Some(due) = self.schedule.as_mut().and_then(|s| s.take(until_ns)) {
             if self.due.len() < self.plan.limits.due as usize {
                 self.due.push_back(due);
@@ -214,8 +235,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 if self.stage == Stage::Ramp {
                     next_ns = next_ns.min(self.orders.warmup_from_ns());
                 }
-                if let Some(schedule) = &self.schedule {
-                    next_ns = next_ns.min(schedule.next_due_ns());
+                let scheduled_ns = self.schedule.as_ref().map(Schedule::next_due_ns);
+                if let Some(due_ns) = scheduled_ns.filter(|due_ns| *due_ns < self.scheduled.end) {
+                    next_ns = next_ns.min(due_ns);
                 }
             }
             Stage::Drain | Stage::Cooldown | Stage::Abandon => {}

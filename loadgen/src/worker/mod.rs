@@ -56,6 +56,8 @@ pub struct Window {
     /// to its end. Counts alone do not tell: those of a worker that had no core for a while are
     /// from before.
     pub drained: std::sync::atomic::AtomicBool,
+    /// What was counted up to the end of a round, until the coordinator takes it.
+    pub round: std::sync::Mutex<Option<Tally>>,
 }
 
 /// What is left of a worker when it has ended.
@@ -127,6 +129,9 @@ pub struct Worker<R: Ring, C: Clock> {
     ramp_next: u32,
     reconnects: Pacer,
     schedule: Option<Schedule>,
+    /// When the schedule begins and ends, as ordered.
+    scheduled: std::ops::Range<u64>,
+    rounds_seen: u64,
     /// Requests of this worker in closed loop.
     closed_requests: u64,
     stage: Stage,
@@ -182,6 +187,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             ramp_next: 0,
             reconnects: Pacer::new(plan.ramp_per_s / f64::from(plan.workers)),
             schedule: None,
+            scheduled: u64::MAX..u64::MAX,
+            rounds_seen: 0,
             closed_requests: 0,
             stage: Stage::Ramp,
             moving: None,
@@ -321,6 +328,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.next_publish_ns = self.now_ns + LONGEST_WAIT_NS;
         let stats = self.ring.stats();
         let sample = &mut self.recorder.now;
+        sample.cpu_ns = thread_cpu_ns();
         sample.tcp_open = u64::from(self.open);
         sample.session_established = u64::from(self.established);
         sample.session_alive = u64::from(self.alive.len());
@@ -337,7 +345,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     fn take_sample(&mut self) {
         let sample = &mut self.recorder.now;
-        sample.cpu_ns = thread_cpu_ns();
         sample.rss_bytes = if self.index == 0 { sample::resident_bytes() } else { 0 };
         self.expire_alive();
         self.publish();

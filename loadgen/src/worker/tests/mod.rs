@@ -5,6 +5,7 @@
 mod arrivals;
 mod check;
 mod ends;
+mod limit;
 mod moves;
 mod seeds;
 mod truth;
