@@ -139,7 +139,9 @@ impl Tally {
         for totals in self.end.iter().flat_map(|end| &end.totals) {
             let worker = self.workers.entry(totals.worker).or_default();
             worker.expected = worker.expected.max(u64::from(totals.blocks));
-            promised += totals.requests.saturating_sub(worker.requests);
+            // Any number may stand in a file.
+            promised =
+                u64::saturating_add(promised, totals.requests.saturating_sub(worker.requests));
         }
         for (&number, worker) in &self.workers {
             let missing = worker.expected - worker.seen.len();

@@ -130,7 +130,7 @@ impl Reader {
         if lent.spill.is_empty() {
             if let Some(len) = head_end(input, 0) {
                 if len > limits.head_bytes {
-                    return Err(Violation::HeadTooLong);
+                    return Err(too_long(input));
                 }
                 let head = read_head(&input[..len], head_request, limits, session)?;
                 return Ok((len, Some(head)));
@@ -148,7 +148,7 @@ impl Reader {
             return Ok((room, None));
         };
         if len > limits.head_bytes {
-            return Err(Violation::HeadTooLong);
+            return Err(too_long(lent.spill));
         }
         let head = read_head(&lent.spill[..len], head_request, limits, session)?;
         lent.spill.clear();
@@ -178,15 +178,23 @@ fn head_end(text: &[u8], from: usize) -> Option<usize> {
 
 /// Refuses a head as soon as it cannot become one, without waiting for its end.
 fn check_partial(text: &[u8], limits: &Limits) -> Result<(), Violation> {
-    const START: &[u8] = b"HTTP/1.";
     if text.len() > limits.head_bytes {
-        return Err(Violation::HeadTooLong);
+        return Err(too_long(text));
     }
+    if begins_well(text) { Ok(()) } else { Err(Violation::MalformedHttp) }
+}
+
+/// What is wrong with a head beyond the bound: what is no head from its beginning was refused there
+/// if it came in pieces, and the reason does not depend on how it is cut.
+fn too_long(text: &[u8]) -> Violation {
+    if begins_well(text) { Violation::HeadTooLong } else { Violation::MalformedHttp }
+}
+
+/// Whether the front of `text` can be that of a head.
+fn begins_well(text: &[u8]) -> bool {
+    const START: &[u8] = b"HTTP/1.";
     let len = text.len().min(START.len());
     // Empty lines before a status line are skipped, as httparse does.
     let blank = matches!(text.first(), Some(b'\r' | b'\n'));
-    if !blank && text[..len] != START[..len] {
-        return Err(Violation::MalformedHttp);
-    }
-    Ok(())
+    blank || text[..len] == START[..len]
 }

@@ -109,19 +109,20 @@ impl Scanner {
     /// # Errors
     /// The first violation, once; the scanner must be [reset](Scanner::reset) after it.
     pub fn feed(&mut self, chunk: &[u8], limits: &Limits) -> Result<(), Violation> {
-        let len_bytes = usize::try_from(self.len_bytes).unwrap_or(usize::MAX);
-        let len_bytes = len_bytes.saturating_add(chunk.len());
-        self.len_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
-        if self.len_bytes > limits.message_bytes {
-            return Err(Violation::MessageTooLong);
-        }
-        let mut rest = chunk;
+        // What comes before the bound is read first: the reason does not depend on how the message
+        // is cut.
+        let room = limits.message_bytes.saturating_sub(self.len_bytes) as usize;
+        let (mut rest, beyond) = chunk.split_at(chunk.len().min(room));
+        self.len_bytes += rest.len() as u32;
         while let Some(&byte) = rest.first() {
             let used = match self.lex {
                 Lex::Str => self.string(rest)?,
                 _ => self.step(byte, limits)?,
             };
             rest = &rest[used..];
+        }
+        if !beyond.is_empty() {
+            return Err(Violation::MessageTooLong);
         }
         Ok(())
     }
