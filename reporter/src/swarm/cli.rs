@@ -15,7 +15,8 @@ Examples:
 Environment of the stack (see swarm-stack/stack.yml): ERLMCP_CPUS, ERLMCP_MEMORY, ERLMCP_NOFILE,
 ERLMCP_RESTART_DELAY, ERLMCP_DRAIN_S and others. DOCKER_HOST and docker contexts work as usual.
 
-Exit status: 0 done, or nothing to do; 2 bad usage; 3 not done in time; 4 this host lacks something.";
+Exit status: 0 done, or nothing to do; 2 bad usage; 3 not done in time;
+4 this host lacks something.";
 
 /// Deploys and drives the stack on Docker Swarm. Each command can be repeated: what is done already
 /// is left as it is.

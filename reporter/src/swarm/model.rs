@@ -210,7 +210,7 @@ mod tests {
         "Status":{"Timestamp":"2026-11-24T06:00:01.5Z","State":"running","Message":"started",
           "ContainerStatus":{"ContainerID":"c1","PID":77,"ExitCode":0},"PortStatus":{}},
         "DesiredState":"running","NetworksAttachments":[
-          {"Network":{"ID":"i","Spec":{"Name":"ingress","Ingress":true}},"Addresses":["10.0.0.9/24"]},
+          {"Network":{"ID":"i","Spec":{"Name":"in","Ingress":true}},"Addresses":["10.0.0.9/24"]},
           {"Network":{"ID":"x","Spec":{"Name":"m"}},"Addresses":["10.0.1.4/24"]}]}]"#;
 
     #[test]

@@ -16,12 +16,14 @@ pub enum Trouble {
     NoDocker,
     /// The daemon does not answer.
     #[error(
-        "the Docker daemon does not answer; start it with `systemctl start docker`, or set DOCKER_HOST"
+        "the Docker daemon does not answer; start it with `systemctl start docker`, or set \
+         DOCKER_HOST"
     )]
     NoDaemon,
     /// The socket may not be opened.
     #[error(
-        "no permission to talk to the Docker daemon; add yourself to the group with `sudo usermod -aG docker $USER` and log in again"
+        "no permission to talk to the Docker daemon; add yourself to the group with `sudo \
+         usermod -aG docker $USER` and log in again"
     )]
     NoPermission,
     /// The engine is not in swarm mode.
@@ -32,7 +34,8 @@ pub enum Trouble {
     NotManager,
     /// The swarm has lost its quorum.
     #[error(
-        "the swarm has no leader: more than half of its managers are away; bring them back, or see `docker swarm init --force-new-cluster`"
+        "the swarm has no leader: more than half of its managers are away; bring them back, or \
+         see `docker swarm init --force-new-cluster`"
     )]
     NoLeader,
     /// `init` on a node of a swarm.
@@ -40,27 +43,33 @@ pub enum Trouble {
     AlreadyInSwarm,
     /// Several addresses to advertise.
     #[error(
-        "this host has several addresses; say which one with `reporter swarm init --advertise-addr ADDRESS`"
+        "this host has several addresses; say which one with `reporter swarm init \
+         --advertise-addr ADDRESS`"
     )]
     WhichAddress,
     /// No image of that name.
     #[error(
-        "the image {0} is neither on this node nor to be pulled; build it, load it with `docker load`, or name another with --image"
+        "the image {0} is neither on this node nor to be pulled; build it, load it with `docker \
+         load`, or name another with --image"
     )]
     NoImage(String),
     /// No node takes a task.
     #[error(
-        "no node takes the task ({0}); lower the replicas, the reservations (ERLMCP_MEMORY_RESERVED) or the placement constraints, or bring a node back (`reporter swarm undrain NODE`)"
+        "no node takes the task ({0}); lower the replicas, the reservations \
+         (ERLMCP_MEMORY_RESERVED) or the placement constraints, or bring a node back (`reporter \
+         swarm undrain NODE`)"
     )]
     NoNode(String),
     /// A port is taken.
     #[error(
-        "a port is taken ({0}); stop what holds it, or deploy with `--balancer none` and `--no-monitoring`"
+        "a port is taken ({0}); stop what holds it, or deploy with `--balancer none` and \
+         `--no-monitoring`"
     )]
     PortTaken(String),
     /// A limit is above the host's own.
     #[error(
-        "a limit is above the engine's own ({0}); lower ERLMCP_NOFILE, or raise LimitNOFILE of the docker service"
+        "a limit is above the engine's own ({0}); lower ERLMCP_NOFILE, or raise LimitNOFILE of \
+         the docker service"
     )]
     LimitTooHigh(String),
     /// A configuration of the same name with other content.
