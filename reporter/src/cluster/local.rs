@@ -1,7 +1,7 @@
 //! The local backend: one server process a replica, each on its own loopback address.
 //!
 //! One thread supervises: it starts processes, reaps them and moves each replica's
-//! [`Machine`](super::supervisor::Machine). Two short-lived threads a process tell it what they
+//! [`Machine`]. Two short-lived threads a process tell it what they
 //! see, with the time at which they saw it: one blocks until the process has ended, one asks for
 //! its health. A process's number stays its own until it is reaped, and it is reaped, signalled and
 //! looked at under one lock, so that no signal reaches a stranger.
