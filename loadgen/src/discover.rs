@@ -77,7 +77,7 @@ pub fn discover(
             Dialect::Lines(probe.revision(Dialect::Lines, wanted, work).map_err(fail)?)
         }
     };
-    probe.try_load(address, dialect, work, tool_named).map_err(fail)?;
+    probe.try_load(dialect, work, tool_named).map_err(fail)?;
     Ok(Target { url: url.clone(), address, dialect })
 }
 
@@ -181,12 +181,10 @@ impl Probe<'_> {
     /// Opens a session, asks for the load once, ends the session.
     fn try_load(
         &mut self,
-        address: SocketAddr,
         dialect: Dialect,
         work: &mut Work,
         tool_named: bool,
     ) -> Result<(), String> {
-        let _ = address;
         self.reconnect()?;
         let mut session = Vec::new();
         if dialect.opening() == Some(Op::Initialize) {
