@@ -1,33 +1,19 @@
-//! How connections come and go: start, loss, close, and moving to other targets.
+//! How connections come and go: start, loss, close, and what opens a session over them.
 
 use std::io;
 
 use latlog::{EventKind, Outcome};
 
 use super::Worker;
-use super::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE};
+use super::lists::{BACKOFF, CONNECTING, IDLE};
 use super::session::{After, Crossed, Current, Next, Standing, State};
 use super::targets::IDLE_CLOSE_NS_MIN;
-use crate::cli::End;
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::orders::Stage;
 use crate::ring::{Errno, GENERATIONS, Op as RingOp, OpKind, Ring, Source};
-use crate::schedule::{BACKOFF_STEPS, Pacer};
+use crate::schedule::BACKOFF_STEPS;
 use wire::client::Exchange;
-
-/// Sessions that are looked at in one turn while sessions move.
-const MOVE_SCAN: u32 = 4096;
-/// Sessions that may be on their way out at one time during the cool-down.
-const ENDING_MAX: u32 = 256;
-
-/// Sessions leaving targets that are unwanted or overfull.
-#[derive(Debug)]
-pub(super) struct Moving {
-    rebalance: bool,
-    cursor: u32,
-    pacer: Pacer,
-}
 
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// Begins an attempt at a connection.
@@ -345,134 +331,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let wait = s.attempt.min(BACKOFF_STEPS - 1);
         s.attempt = s.attempt.saturating_add(1);
         self.enqueue(BACKOFF + usize::from(wait), session);
-        Ok(())
-    }
-
-    fn end(&mut self, session: u32) {
-        self.fail_crossed(session);
-        self.alive.remove(&mut self.alive_links, session);
-        let s = &mut self.sessions[session as usize];
-        let deleted = s.state == State::Closing && self.stage == Stage::Cooldown;
-        s.state = State::Ended;
-        self.ended += 1;
-        self.ending_open = self.ending_open.saturating_sub(u32::from(deleted));
-        self.event(session, EventKind::Ended, Outcome::Stopped, 0, 0);
-    }
-
-    /// Ends a session politely, as `--end` says; one that is busy is left for later.
-    pub(super) fn end_session(&mut self, session: u32, next: Next) -> io::Result<bool> {
-        let owes = next == Next::End && self.owes_delete(session);
-        let s = &mut self.sessions[session as usize];
-        match s.state {
-            State::BackingOff if owes => {
-                s.next = next;
-                self.unqueue(session);
-                self.start(session)?;
-                if self.sessions[session as usize].state == State::BackingOff {
-                    self.unqueue(session);
-                    self.end(session);
-                }
-            }
-            // Once it stands.
-            State::Connecting | State::Opening if owes => s.next = next,
-            State::Waiting | State::BackingOff => {
-                if next == Next::End {
-                    self.unqueue(session);
-                    self.end(session);
-                }
-            }
-            State::Idle => self.take_leave(session, next)?,
-            State::Connecting | State::Opening => self.close(session, next)?,
-            State::Busy => return Ok(false),
-            State::Deleting | State::Finishing | State::Closing => s.next = next,
-            State::Ended => {}
-        }
-        Ok(true)
-    }
-
-    /// Whether the server keeps a session that it shall be asked to delete.
-    fn owes_delete(&self, session: u32) -> bool {
-        let s = &self.sessions[session as usize];
-        let deletes = || self.prepared[usize::from(s.target)].requests.get(Op::Delete).is_some();
-        self.plan.end == End::Delete && !s.id.is_empty() && deletes()
-    }
-
-    fn take_leave(&mut self, session: u32, next: Next) -> io::Result<()> {
-        self.unqueue(session);
-        self.alive.remove(&mut self.alive_links, session);
-        let owes = self.owes_delete(session);
-        let s = &mut self.sessions[session as usize];
-        self.established -= u32::from(std::mem::take(&mut s.established));
-        s.next = next;
-        match self.plan.end {
-            End::Delete if owes => {
-                self.begin(session, Op::Delete, State::Deleting, self.now_ns);
-            }
-            End::Close => {
-                s.state = State::Finishing;
-                self.submit(session, RingOp::Finish)?;
-                self.sessions[session as usize].armed.set(OpKind::Finish);
-                self.enqueue(ANSWERING, session);
-            }
-            End::Delete | End::Reset | End::Abandon => self.close(session, next)?,
-        }
-        Ok(())
-    }
-
-    /// The cool-down: ends sessions, so many at a time.
-    pub(super) fn end_some(&mut self) -> io::Result<()> {
-        while self.ending_open < ENDING_MAX && (self.ending_next as usize) < self.sessions.len() {
-            let session = self.ending_next;
-            self.ending_next += 1;
-            if self.sessions[session as usize].state == State::Busy {
-                self.close(session, Next::End)?;
-            } else {
-                self.end_session(session, Next::End)?;
-            }
-            let ended = self.sessions[session as usize].state == State::Ended;
-            self.ending_open += u32::from(!ended);
-        }
-        Ok(())
-    }
-
-    /// Takes changed targets over.
-    pub(super) fn take_targets(&mut self) {
-        let order = self.orders.targets();
-        for target in order.known.iter().skip(self.prepared.len()) {
-            // Built before from the same parts by the coordinator, which refuses what cannot be.
-            let _ = self.add_target(target);
-        }
-        self.targets.activate(&order.wanted);
-        let rate = self.plan.ramp_per_s / f64::from(self.plan.workers);
-        let pacer = Pacer::new(rate);
-        self.moving = Some(Moving { rebalance: order.rebalance, cursor: 0, pacer });
-    }
-
-    /// Moves some sessions off targets that are unwanted or hold more than their share.
-    pub(super) fn move_some(&mut self) -> io::Result<()> {
-        let Some(mut moving) = self.moving.take() else { return Ok(()) };
-        let count = self.sessions.len() as u32;
-        let share = moving.rebalance.then(|| self.targets.fair_share(count));
-        if count == 0 || self.targets.settled(share) {
-            return Ok(());
-        }
-        for _ in 0..MOVE_SCAN.min(count) {
-            let session = moving.cursor;
-            let s = &self.sessions[session as usize];
-            let leaves = s.assigned && self.targets.should_leave(s.target, share);
-            if leaves && s.state == State::Idle {
-                let under_way = self.ramp_next - self.established;
-                if under_way >= self.plan.limits.opening || !moving.pacer.take(self.now_ns) {
-                    break;
-                }
-                self.sessions[session as usize].assigned = false;
-                self.targets.leave(self.sessions[session as usize].target);
-                self.sessions[session as usize].attempt_ns = self.now_ns;
-                self.end_session(session, Next::Reconnect)?;
-            }
-            moving.cursor = (moving.cursor + 1) % count;
-        }
-        self.moving = Some(moving);
         Ok(())
     }
 

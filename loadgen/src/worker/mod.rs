@@ -3,11 +3,13 @@
 //! A turn is: take orders, start what is due, put requests into the ring, enter the kernel until
 //! the next thing is due, then read every completion. Nothing here blocks but the kernel's wait,
 //! and nothing allocates once the sessions stand. Files: `session` (state), `connect` (how
-//! connections come and go), `receive` (completions), `send` (requests), `due` (timers and
-//! schedule), `record` (log and counts), `targets` (where to), `lists`, `sample`.
+//! connections come and go), `leave` (how sessions do), `receive` (completions), `send`
+//! (requests), `due` (timers and schedule), `record` (log and counts), `targets` (where to),
+//! `lists`, `sample`.
 
 mod connect;
 mod due;
+mod leave;
 mod lists;
 mod receive;
 mod record;
@@ -135,7 +137,7 @@ pub struct Worker<R: Ring, C: Clock> {
     /// Requests of this worker in closed loop.
     closed_requests: u64,
     stage: Stage,
-    moving: Option<connect::Moving>,
+    moving: Option<leave::Moving>,
     ending_next: u32,
     ending_open: u32,
     ended: u32,
