@@ -85,7 +85,7 @@ pub fn run(cli: &Cli, setup: Setup) -> Result<Ended, SetupError> {
         next_line_ns: start.mono_ns + NOTICE_NS + 1_000_000_000,
         ramped: false,
         ramp_failed: false,
-        most_established: 0,
+        most_stood: 0,
         progress_ns: 0,
         drain_from_ns: u64::MAX,
     };
@@ -121,7 +121,7 @@ struct Coordinator<'a> {
     next_line_ns: u64,
     ramped: bool,
     ramp_failed: bool,
-    most_established: u64,
+    most_stood: u64,
     progress_ns: u64,
     drain_from_ns: u64,
 }
@@ -150,20 +150,21 @@ impl Coordinator<'_> {
     fn advance(&mut self, now_ns: u64, sum: &Sample, fleet: &Fleet) {
         let all = u64::from(self.plan.connections);
         let unannounced = self.orders.warmup_from_ns() == u64::MAX;
-        if sum.session_established > self.most_established {
-            self.most_established = sum.session_established;
+        // A server that ends idle connections early lets few moments see all sessions at once.
+        if sum.session_stood > self.most_stood {
+            self.most_stood = sum.session_stood;
             self.progress_ns = now_ns;
         }
         let late = now_ns > self.progress_ns.max(self.orders.start_ns()) + self.plan.stall_ns;
-        if unannounced && !self.ramped && (sum.session_established >= all || late) {
+        if unannounced && !self.ramped && (sum.session_stood >= all || late) {
             self.ramped = true;
             if late {
                 self.say(&format!(
                     "the ramp stands still at {} of {all} sessions: going on with these",
-                    sum.session_established
+                    sum.session_stood
                 ));
             }
-            if sum.session_established == 0 {
+            if self.most_stood == 0 {
                 self.ramp_failed = true;
                 self.orders.end_load(now_ns);
             } else if self.stepping.is_none() {

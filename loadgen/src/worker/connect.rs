@@ -154,6 +154,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if !s.established {
             s.established = true;
             self.established += 1;
+            self.stood += u32::from(!std::mem::replace(&mut s.stood, true));
             let took_ns = self.now_ns - s.attempt_ns;
             self.event(session, EventKind::Alive, Outcome::Ok, 0, took_ns);
         }

@@ -142,6 +142,7 @@ pub struct Worker<R: Ring, C: Clock> {
     ending_open: u32,
     ended: u32,
     established: u32,
+    stood: u32,
     open: u32,
     recorder: Recorder,
     examples: Vec<Example>,
@@ -198,6 +199,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             ending_open: 0,
             ended: 0,
             established: 0,
+            stood: 0,
             open: 0,
             recorder: Recorder::new(index as u16, link),
             examples: Vec::new(),
@@ -333,6 +335,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         sample.cpu_ns = thread_cpu_ns();
         sample.tcp_open = u64::from(self.open);
         sample.session_established = u64::from(self.established);
+        sample.session_stood = u64::from(self.stood);
         sample.session_alive = u64::from(self.alive.len());
         sample.queued = self.due.len() as u64;
         sample.in_flight = u64::from(self.queues[ANSWERING].len());

@@ -58,6 +58,8 @@ fields! {
     session_established,
     /// Sessions on which a request was answered within the heartbeat interval.
     session_alive,
+    /// Sessions that have stood at some time.
+    session_stood,
     /// Event streams that have not ended.
     stream_open,
     /// Requests that are due and wait for a session.

@@ -154,6 +154,8 @@ pub struct Session {
     pub open: bool,
     /// Whether the server has accepted it as a session.
     pub established: bool,
+    /// Whether it has been established at some time.
+    pub stood: bool,
     /// Whether it counts among its target's sessions.
     pub assigned: bool,
     /// How far it has come with the server.
@@ -200,6 +202,7 @@ impl Session {
             attempt: 0,
             open: false,
             established: false,
+            stood: false,
             assigned: false,
             standing: Standing::Unknown,
             in_doubt: false,

@@ -156,13 +156,10 @@ fn a_server_that_closes_after_every_answer_can_be_loaded() {
         let style = Style { closing: 1.0, without_id, ..Style::default() };
         let script = Script { style, ..Script::healthy(speaks) };
         let mut run = quiet("-c 10 --ramp 1000 -r 50 -d 0 --timeout 1s", script);
-        let mut stood = std::collections::BTreeSet::new();
         run.ramp(S);
-        let all = run.turn_until(run.now_ns() + 3 * S, |run| {
-            stood.extend((0..10).filter(|&n| run.worker.sessions[n].established));
-            stood.len() == 10
-        });
-        assert!(all, "{speaks:?} without_id {without_id}: only {stood:?} ever stood");
+        let stood = |run: &Run| run.window.sample.read().session_stood;
+        let all = run.turn_until(run.now_ns() + 3 * S, |run| stood(run) == 10);
+        assert!(all, "{speaks:?} without_id {without_id}: only {} ever stood", stood(&run));
         run.turn_until_ns(run.now_ns() + S);
         let finished = run.finish();
         assert!(finished.tally.ok >= 45, "{speaks:?}: {}", finished.tally.ok);
