@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::header::{HEADER_JSON_BYTES_MAX, VERSION};
+use crate::header::{HEADER_JSON_BYTES_MAX, VERSION, VERSION_MIN};
 
 /// Why a log could not be written or read.
 #[derive(Debug, Error)]
@@ -23,7 +23,7 @@ pub enum Error {
     NotALog,
     /// Written by a version of the format that this reader does not know.
     #[error(
-        "the log has format version {found}, and this reader knows version {VERSION} only; \
+        "the log has format version {found}, and this reader knows versions {VERSION_MIN} to {VERSION}; \
          read it with the release that wrote it"
     )]
     UnknownVersion {

@@ -9,8 +9,10 @@ use crate::record::Anchor;
 /// The first bytes of every log. The high bit and the line end give a text-mode transfer away.
 pub const FILE_MAGIC: [u8; 8] = *b"\x89LATLG\r\n";
 
-/// The format version that this crate writes, and the only one that it reads.
-pub const VERSION: u32 = 1;
+/// The format version that this crate writes.
+pub const VERSION: u32 = 2;
+/// The oldest version that this crate reads.
+pub const VERSION_MIN: u32 = 1;
 
 /// Limit of the header's JSON, bytes.
 pub const HEADER_JSON_BYTES_MAX: usize = 4 << 20;
@@ -96,7 +98,7 @@ pub(crate) fn parse_prefix(prefix: &[u8]) -> Result<(usize, u32), Error> {
         bytes.map(|bytes| u32::from_le_bytes(*bytes)).ok_or(Error::HeaderTorn)
     };
     let version = u32_at(8)?;
-    if version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Error::UnknownVersion { found: version });
     }
     let json_bytes = u32_at(12)?;
@@ -162,11 +164,15 @@ mod tests {
     fn a_foreign_or_newer_file_is_refused_with_a_sentence() {
         assert!(matches!(parse_prefix(b"PK\x03\x04"), Err(Error::NotALog)));
         let mut bytes = header().to_bytes().unwrap();
-        bytes[8] = 2;
+        for read in VERSION_MIN..=VERSION {
+            bytes[8] = read as u8;
+            assert!(parse_prefix(&bytes[..FILE_PREFIX_BYTES]).is_ok(), "version {read}");
+        }
+        bytes[8] = VERSION as u8 + 1;
         let error = parse_prefix(&bytes[..FILE_PREFIX_BYTES]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the log has format version 2, and this reader knows version 1 only; \
+            "the log has format version 3, and this reader knows versions 1 to 2; \
              read it with the release that wrote it"
         );
     }

@@ -94,7 +94,7 @@ pub use block::{
 pub use builder::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, BlockBuilder, RECORD_ROOM_BYTES};
 pub use damage::Damage;
 pub use error::{Error, Full, Malformed, UnknownName};
-pub use header::{FILE_MAGIC, FileHeader, HEADER_JSON_BYTES_MAX, VERSION};
+pub use header::{FILE_MAGIC, FileHeader, HEADER_JSON_BYTES_MAX, VERSION, VERSION_MIN};
 pub use names::{BlockKind, EventKind, Outcome};
 pub use reader::{Blocks, LogReader, ReadAt};
 pub use record::{Anchor, End, Event, Note, Request, Sample, WorkerTotals};

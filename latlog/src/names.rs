@@ -74,7 +74,8 @@ named_bytes! {
         Refused = 1, "refused";
         /// The peer reset the connection (ECONNRESET, EPIPE).
         Reset = 2, "reset";
-        /// The peer closed the connection before the answer was whole.
+        /// The peer closed the connection before the answer was whole; `detail` is the code of a
+        /// WebSocket close.
         Eof = 3, "eof";
         /// No whole answer within the request timeout.
         Timeout = 4, "timeout";
@@ -98,7 +99,8 @@ named_bytes! {
         Dropped = 13, "dropped";
         /// No free source address and port (EADDRNOTAVAIL).
         NoAddress = 14, "no_address";
-        /// The TLS handshake or record layer failed.
+        /// The TLS handshake or record layer failed; `detail` is the alert that the peer sent, or
+        /// from 256 on what was found wrong with it.
         Tls = 15, "tls";
         /// No route to the target (EHOSTUNREACH, ENETUNREACH).
         Unreachable = 16, "unreachable";
@@ -128,6 +130,10 @@ named_bytes! {
         StreamEnd = 6, "stream_end";
         /// An attempt to connect failed; outcome and detail say why.
         ConnectFailed = 7, "connect_failed";
+        /// A TLS handshake has come to its end; `value` is the time that it took, ns. With outcome
+        /// `ok`, `detail` is 1 if it resumed an earlier session, else 0; otherwise outcome and
+        /// detail say why it failed. Since version 2.
+        Handshake = 8, "handshake";
     }
 }
 
@@ -176,7 +182,7 @@ mod tests {
             assert_eq!(BlockKind::from_u8(kind as u8), Some(kind));
         }
         assert_eq!(Outcome::from_u8(19), None);
-        assert_eq!(EventKind::from_u8(8), None);
+        assert_eq!(EventKind::from_u8(9), None);
         assert_eq!(BlockKind::from_u8(0), None);
     }
 

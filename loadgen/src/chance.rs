@@ -37,7 +37,8 @@ impl Stream {
     }
 }
 
-fn scramble(mut z: u64) -> u64 {
+/// Mixes the bits of a number.
+pub(crate) fn scramble(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::schedule::Arrivals;
 use crate::search::Threshold;
@@ -18,6 +18,8 @@ Examples:
       as many plain HTTP requests as 512 connections carry (says nothing about latency under load)
   loadgen -c 100 -r 500 tcp://127.0.0.1:5555
       newline-delimited JSON-RPC over TCP
+  loadgen -c 1000 --ca ca.pem https://10.0.0.5:8443/mcp wss://10.0.0.5:8443/ws
+      the same inside TLS, whose handshakes are counted and timed apart
   loadgen -r 1000 --arrivals poisson --call echo=9 --call add --tool-args 'add={\"a\":1,\"b\":2}' ...
       nine calls of echo to one of add, at the moments at which independent users would call
 
@@ -28,7 +30,8 @@ spoiled (its log is incomplete); 4 this host lacks something; 130 interrupted, r
 #[derive(Parser, Debug, Clone)]
 #[command(name = "loadgen", version, about, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
-    /// Addresses under test: http://host:port/path or tcp://host:port
+    /// Addresses under test: http://host:port/path or tcp://host:port (JSON-RPC, one message a
+    /// line); ws:// for WebSocket; https://, wss:// and tls:// are the same inside TLS
     #[arg(required_unless_present = "probe", value_name = "TARGET")]
     pub targets: Vec<String>,
 
@@ -74,7 +77,7 @@ pub struct Cli {
     #[arg(long, conflicts_with = "rate")]
     pub closed: bool,
 
-    /// What is spoken on http:// targets (tcp:// targets always speak MCP)
+    /// What is spoken on http:// and https:// targets (all others speak MCP)
     #[arg(long, value_enum, default_value_t = Protocol::Mcp)]
     pub protocol: Protocol,
 
@@ -105,6 +108,14 @@ pub struct Cli {
     /// a token stays out of the process list
     #[arg(short = 'H', long = "header", value_name = "HEADER|@FILE")]
     pub headers: Vec<String>,
+
+    /// TLS
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
+    /// End each WebSocket message with a newline, for servers that split their input into lines
+    #[arg(long)]
+    pub ws_newline: bool,
 
     /// A session counts as alive while a request on it was answered within this time; a session
     /// with nothing to do is pinged in time
@@ -159,7 +170,42 @@ pub struct Cli {
     pub probe: bool,
 }
 
-/// What is spoken on an http:// target.
+/// How https://, wss:// and tls:// targets are trusted, and what they are told.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsArgs {
+    /// Certificates (PEM) that a target's certificate has to lead to
+    /// [default: those that this host trusts]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+
+    /// Certificate chain of the client (PEM), for targets that want one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+
+    /// Private key of --cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+
+    /// Name to ask for (SNI) and to find in the certificate, instead of the address's host
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+
+    /// Protocols to offer by ALPN [default: http/1.1 on https:// and wss://, none on tls://]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = alpn)]
+    pub alpn: Vec<String>,
+
+    /// Believe any certificate: the run then says nothing about who answered, and the report says so
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Let connections resume a TLS session that the same worker had with the target, as one client
+    /// that reconnects does [default: each shakes hands in full, as separate users do]
+    #[arg(long)]
+    pub tls_resume: bool,
+}
+
+/// What is spoken on an http:// or https:// target.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// GET requests; any 2xx answer is a success
@@ -201,6 +247,14 @@ impl End {
             End::Reset => "reset",
             End::Abandon => "abandon",
         }
+    }
+}
+
+fn alpn(text: &str) -> Result<String, String> {
+    match text {
+        "h2" | "h3" => Err(format!("{text} is not spoken by this version, only http/1.1 is")),
+        _ if text.is_empty() || text.len() > 255 => Err("1 to 255 bytes".into()),
+        _ => Ok(text.to_owned()),
     }
 }
 

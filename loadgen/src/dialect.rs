@@ -3,9 +3,10 @@
 use wire::mcp::{BuildError, Era, Fields, Operation, Revision, Template};
 
 use crate::cli::Protocol;
+use crate::layer::{BadTls, Wrapping, WsPeer};
 use crate::ops::Op;
 use crate::plan::Work;
-use crate::plan::target::{Scheme, TargetUrl};
+use crate::plan::target::{Framing, TargetUrl};
 
 /// Ids of this many digits are allowed for when a send buffer is sized.
 const LONGEST_ID: u64 = u32::MAX as u64;
@@ -19,7 +20,7 @@ pub enum Dialect {
     Http,
     /// MCP over streamable HTTP.
     Mcp(Revision),
-    /// MCP as lines over TCP.
+    /// MCP as lines over TCP, or as text messages over WebSocket.
     Lines(Revision),
 }
 
@@ -74,9 +75,9 @@ impl Requests {
     /// [`BuildError`] names the header or argument that cannot be sent.
     pub fn prepare(url: &TargetUrl, dialect: Dialect, work: &Work) -> Result<Self, BuildError> {
         let target = wire_target(url, dialect, work);
-        let build = |operation| match url.scheme {
-            Scheme::Http => Template::http(&target, operation),
-            Scheme::Tcp => Template::line(&target, operation),
+        let build = |operation| match url.scheme.framing {
+            Framing::Http => Template::http(&target, operation),
+            Framing::Lines | Framing::WebSocket => Template::line(&target, operation),
         };
         let mut all: Vec<Option<Template>> = Op::all(work.mix.count()).map(|_| None).collect();
         let mut set = |op: Op, operation| -> Result<(), BuildError> {
@@ -84,7 +85,7 @@ impl Requests {
             Ok(())
         };
         for (number, load) in (0..).zip(work.mix.loads()) {
-            set(Op::Call(number), operation(work.protocol, url.scheme, load))?;
+            set(Op::Call(number), operation(work.protocol, url.scheme.framing, load))?;
         }
         match dialect {
             Dialect::Http => set(Op::Ping, Operation::PlainGet)?,
@@ -121,12 +122,48 @@ impl Requests {
 }
 
 /// What a scheduled request asks for.
-fn operation(protocol: Protocol, scheme: Scheme, load: &Load) -> Operation<'_> {
-    match (protocol, scheme, load) {
-        (Protocol::Http, Scheme::Http, _) => Operation::PlainGet,
+fn operation(protocol: Protocol, framing: Framing, load: &Load) -> Operation<'_> {
+    match (protocol, framing, load) {
+        (Protocol::Http, Framing::Http, _) => Operation::PlainGet,
         (_, _, Load::Tool { name, arguments }) => Operation::ToolsCall { name, arguments },
         (_, _, Load::ToolsList) => Operation::ToolsList,
     }
+}
+
+/// Why a target cannot be wrapped as its address says.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwrappable {
+    /// See [`BadTls`].
+    #[error(transparent)]
+    Tls(#[from] BadTls),
+    /// A header or path that cannot be sent.
+    #[error(transparent)]
+    Request(#[from] BuildError),
+}
+
+/// What lies between a connection to this target and its messages; nothing over TCP in clear.
+///
+/// # Errors
+/// [`Unwrappable`].
+pub fn wrapping(url: &TargetUrl, work: &Work) -> Result<Option<Wrapping>, Unwrappable> {
+    let framing = url.scheme.framing;
+    // What is spoken inside HTTP, and so offered by ALPN, is HTTP/1.1 and nothing else.
+    let usual = (framing != Framing::Lines).then_some("http/1.1");
+    let tls = match url.scheme.tls {
+        true => Some(work.transport.tls(&url.host, usual)?),
+        false => None,
+    };
+    let ws = match framing {
+        Framing::WebSocket => {
+            let target = wire_target(url, Dialect::Http, work);
+            // Refuses what would break the handshake apart.
+            Template::http(&target, Operation::PlainGet)?;
+            Some(WsPeer::new(target, work.transport.ws_newline))
+        }
+        Framing::Http | Framing::Lines => None,
+    };
+    let plain = tls.is_none() && ws.is_none();
+    Ok((!plain).then_some(Wrapping { tls, ws }))
 }
 
 /// The target as the protocol crate wants it.

@@ -1,19 +1,22 @@
 //! Asks each target, before the run and over one ordinary connection, what it speaks: which era
 //! and revision, and whether it answers the request that will be the load. Blocking and bounded.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+mod stream;
+
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use wire::client::{Answer, Event, Exchange, Side};
 use wire::mcp::{Era, Fields, Revision, Template, code};
 
 use crate::cli::Protocol;
-use crate::dialect::{Dialect, Load, Requests};
+use crate::dialect::{Dialect, Load, Requests, wrapping};
+use crate::layer::Wrapping;
 use crate::mix::Mix;
 use crate::ops::Op;
-use crate::plan::target::{Scheme, TargetUrl};
+use crate::plan::target::{Framing, TargetUrl};
 use crate::plan::{Target, Work};
+use stream::Stream;
 
 /// Which revision the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,49 +69,28 @@ pub fn discover(
     let addresses = url
         .resolve()
         .map_err(|e| fail(format!("cannot resolve '{}' ({e}): check the name", url.host)))?;
-    let (address, stream) = connect(&addresses, timeout).map_err(fail)?;
-    let mut probe = Probe { stream, url, timeout };
-    let dialect = match (url.scheme, work.protocol) {
-        (Scheme::Http, Protocol::Http) => Dialect::Http,
-        (Scheme::Http, Protocol::Mcp) => {
+    let wrapping = wrapping(url, work).map_err(|e| fail(e.to_string()))?;
+    let stream = Stream::connect(&addresses, wrapping.as_ref(), timeout).map_err(fail)?;
+    let mut probe = Probe { stream, url, wrapping: wrapping.as_ref(), timeout };
+    let dialect = match (url.scheme.framing, work.protocol) {
+        (Framing::Http, Protocol::Http) => Dialect::Http,
+        (Framing::Http, Protocol::Mcp) => {
             Dialect::Mcp(probe.revision(Dialect::Mcp, wanted, work).map_err(fail)?)
         }
-        (Scheme::Tcp, _) => {
+        (Framing::Lines | Framing::WebSocket, _) => {
             Dialect::Lines(probe.revision(Dialect::Lines, wanted, work).map_err(fail)?)
         }
     };
     probe.try_load(dialect, work, tool_named).map_err(fail)?;
-    Ok(Target { url: url.clone(), address, dialect })
-}
-
-fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(SocketAddr, TcpStream), String> {
-    let mut cause = "the name has no address".to_owned();
-    for &address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(stream) => return Ok((address, stream)),
-            Err(e) => {
-                cause = match e.kind() {
-                    ErrorKind::ConnectionRefused => format!(
-                        "connection refused by {address}: is the server running, and is this its \
-                         port?"
-                    ),
-                    ErrorKind::TimedOut => {
-                        format!(
-                            "no answer from {address}: is it up, and does a firewall let you in?"
-                        )
-                    }
-                    _ => format!("cannot connect to {address}: {e}"),
-                };
-            }
-        }
-    }
-    Err(cause)
+    let (address, terms) = (probe.stream.address(), probe.stream.terms());
+    Ok(Target { url: url.clone(), address, dialect, wrapping, terms })
 }
 
 /// One connection to a target that is being asked.
 struct Probe<'a> {
-    stream: TcpStream,
+    stream: Stream,
     url: &'a TargetUrl,
+    wrapping: Option<&'a Wrapping>,
     timeout: Duration,
 }
 
@@ -128,7 +110,7 @@ impl Probe<'_> {
                 Ok(a) if wanted != Wanted::Any || code::is_modern(a.rpc_code) => {
                     return Err(format!("does not speak MCP {modern}: {}", explain(&a)));
                 }
-                Err(cause) if wanted != Wanted::Any || self.url.scheme == Scheme::Http => {
+                Err(cause) if wanted != Wanted::Any || self.url.scheme.framing == Framing::Http => {
                     return Err(cause);
                 }
                 Ok(_) | Err(_) => self.reconnect()?,
@@ -236,8 +218,8 @@ impl Probe<'_> {
     }
 
     fn reconnect(&mut self) -> Result<(), String> {
-        let address = self.stream.peer_addr().map_err(|e| e.to_string())?;
-        self.stream = connect(&[address], self.timeout)?.1;
+        let address = self.stream.address();
+        self.stream = Stream::connect(&[address], self.wrapping, self.timeout)?;
         Ok(())
     }
 
@@ -255,8 +237,7 @@ impl Probe<'_> {
         let (mut bytes, expectation) = (Vec::new(), template.expectation(&fields));
         template.render(&mut bytes, &fields);
         let trouble = |e: std::io::Error| format!("the connection failed: {e}");
-        self.stream.set_read_timeout(Some(self.timeout)).map_err(trouble)?;
-        self.stream.write_all(&bytes).map_err(trouble)?;
+        self.stream.send(&bytes).map_err(trouble)?;
         let mut exchange = if dialect.is_http() { Exchange::http() } else { Exchange::line() };
         let Some(expectation) = expectation else {
             return Ok(unasked());
@@ -280,8 +261,11 @@ impl Probe<'_> {
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(self.read_failure(&e)),
             };
-            if first && TLS_RECORDS.iter().any(|r| chunk[..n].starts_with(r)) {
-                return Err("answers in TLS: this port is not spoken to in clear".into());
+            if first
+                && self.stream.is_clear()
+                && TLS_RECORDS.iter().any(|r| chunk[..n].starts_with(r))
+            {
+                return Err("answers in TLS: write https:// (wss://, tls://)".into());
             }
             first = false;
             let mut input = &chunk[..n];
@@ -291,7 +275,9 @@ impl Probe<'_> {
                 input = &input[used..];
                 match event {
                     None => break,
-                    Some(Event::Answer(a)) if self.url.scheme == Scheme::Tcp => return Ok(a),
+                    Some(Event::Answer(a)) if self.url.scheme.framing != Framing::Http => {
+                        return Ok(a);
+                    }
                     Some(Event::Answer(a)) => answer = Some(a),
                     Some(Event::Idle) => return answer.ok_or_else(|| "gave no answer".into()),
                     Some(Event::Closed) => {

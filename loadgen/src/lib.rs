@@ -13,6 +13,7 @@ pub mod control;
 pub mod dialect;
 pub mod discover;
 pub mod fleet;
+pub mod layer;
 pub mod mix;
 pub mod ops;
 pub mod orders;

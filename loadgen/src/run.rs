@@ -21,7 +21,7 @@ use crate::setup::{Setup, SetupError, ask};
 use crate::stepping::Stepping;
 use crate::summary::{self, Observed, Summary};
 use crate::worker::sample::Sample;
-use crate::worker::{Example, Tally};
+use crate::worker::{Example, Tally, latencies};
 use crate::writer::{Log, Written};
 
 /// How often the coordinator looks.
@@ -359,6 +359,12 @@ impl Coordinator<'_> {
                  because io_uring does not work here: {cause}"
             ));
         }
+        let insecure = plan.work.transport.options.insecure;
+        if insecure && plan.targets.iter().any(|t| t.url.scheme.tls) {
+            self.say(
+                "WARNING: --insecure believes any certificate: whoever answers, this run cannot tell",
+            );
+        }
         let revisions: BTreeMap<&str, usize> =
             plan.targets.iter().fold(BTreeMap::new(), |mut map, target| {
                 *map.entry(target.dialect.name()).or_default() += 1;
@@ -387,11 +393,15 @@ impl Coordinator<'_> {
     fn finish(mut self, fleet: Fleet) -> Result<Ended, SetupError> {
         let (mut tally, mut last, mut totals) = (Tally::default(), Sample::default(), Vec::new());
         let (mut examples, mut failure): (Vec<Example>, _) = (Vec::new(), None);
+        let mut handshakes = latencies();
         for thread in fleet.threads {
             match thread.join() {
                 Ok(Ok(remains)) => {
                     tally.merge(&remains.tally);
                     last.add(&remains.last);
+                    if let Some(times) = &remains.handshakes {
+                        handshakes.add(&**times).expect("all histograms have the same bounds");
+                    }
                     totals.push(remains.totals);
                     examples.extend(remains.examples);
                 }
@@ -430,6 +440,7 @@ impl Coordinator<'_> {
             host: &self.setup.host,
             hold,
             tally: &tally,
+            handshakes: &handshakes,
             last: &last,
             observed: &self.observed,
             examples: &examples,

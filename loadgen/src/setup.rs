@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use wire::mcp::Revision;
 
@@ -9,6 +10,7 @@ use crate::chance::fresh_seed;
 use crate::cli::{Cli, Protocol};
 use crate::dialect::Requests;
 use crate::discover::{Unusable, Wanted, discover};
+use crate::layer::{TlsOptions, Transport};
 use crate::mix::Mix;
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
@@ -99,12 +101,17 @@ impl Setup {
         let mut longest = 0;
         for target in &targets {
             let requests = Requests::prepare(&target.url, target.dialect, &work)?;
-            longest = longest.max(requests.longest());
+            longest = longest.max(sealed_len(target, requests.longest()));
         }
         let mut plan = Plan::resolve(cli, &host, engine, targets, work, longest)?;
         plan.command = command_line();
         Ok(Self { plan, host, wanted })
     }
+}
+
+/// Bytes of a send buffer for requests of this length.
+fn sealed_len(target: &Target, len: usize) -> usize {
+    target.wrapping.as_ref().map_or(len, |wrapping| wrapping.sealed_len(len))
 }
 
 /// Asks one target what it speaks.
@@ -139,7 +146,20 @@ fn work(cli: &Cli) -> Result<Work, SetupError> {
     let seed = cli.seed.unwrap_or_else(fresh_seed);
     let mix = Mix::parse(&cli.call, &cli.tool_args, seed).map_err(SetupError::Option)?;
     let protocol: Protocol = cli.protocol;
-    Ok(Work { protocol, headers: headers(&cli.headers)?, mix, seed })
+    let transport = Arc::new(Transport::new(tls_options(cli), cli.ws_newline));
+    Ok(Work { protocol, headers: headers(&cli.headers)?, transport, mix, seed })
+}
+
+fn tls_options(cli: &Cli) -> TlsOptions {
+    let tls = cli.tls.clone();
+    TlsOptions {
+        ca: tls.ca,
+        identity: tls.cert.zip(tls.key),
+        server_name: tls.server_name,
+        alpn: tls.alpn,
+        insecure: tls.insecure,
+        resume: tls.tls_resume,
+    }
 }
 
 /// Reads `Name: value` headers, from the command line or from files.

@@ -62,6 +62,8 @@ pub struct Summary<'a> {
     pub hold: Range<u64>,
     /// What was counted in it.
     pub tally: &'a Tally,
+    /// Times of all TLS handshakes.
+    pub handshakes: &'a Latencies,
     /// The last sample.
     pub last: &'a Sample,
     /// Peaks.
@@ -121,6 +123,7 @@ impl Summary<'_> {
             "slip_ns": percentiles(&tally.slip),
             "throughput_per_s": self.per_second(tally.ok),
             "errors": self.errors(),
+            "tls": self.tls_json(),
             "model": if self.plan.closed { "closed" } else { "open" },
             "examples": self.examples.iter().map(|e| example_json(e, self.targets, &self.plan.work.mix))
                 .collect::<Vec<_>>(),
@@ -142,6 +145,53 @@ impl Summary<'_> {
                 "descriptors": self.host.descriptors,
             },
         })
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.targets.iter().any(|t| t.url.scheme.tls)
+    }
+
+    /// The TLS handshakes of the whole run; nothing where no target speaks TLS.
+    fn tls_json(&self) -> Option<Value> {
+        let options = &self.plan.work.transport.options;
+        self.speaks_tls().then(|| {
+            json!({
+                "handshakes": {
+                    "full": self.last.tls_full,
+                    "resumed": self.last.tls_resumed,
+                    "failed": self.last.tls_failed,
+                },
+                "handshake_ns": percentiles(self.handshakes),
+                "insecure": options.insecure,
+                "terms": self.targets.iter().map(|t| &t.terms).collect::<Vec<_>>(),
+            })
+        })
+    }
+
+    fn tls_rows(&self, row: &mut impl FnMut(&str, String)) {
+        if !self.speaks_tls() {
+            return;
+        }
+        let (last, h) = (self.last, self.handshakes);
+        let times = match h.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; p50 {}, p99 {}, max {}",
+                ms(h.value_at_quantile(0.5)),
+                ms(h.value_at_quantile(0.99)),
+                ms(h.max())
+            ),
+        };
+        let Sample { tls_full, tls_resumed, tls_failed, .. } = last;
+        row(
+            "TLS",
+            format!(
+                "{tls_full} full handshakes, {tls_resumed} resumed, {tls_failed} failed{times}"
+            ),
+        );
+        if self.plan.work.transport.options.insecure {
+            row("TLS", "INSECURE: any certificate was believed (--insecure)".into());
+        }
     }
 
     /// The final block.
@@ -197,6 +247,7 @@ impl Summary<'_> {
         }
         let bytes = self.observed.hold().map_or(0.0, |(s, _, bytes)| bytes / s / 1e6);
         row("Throughput", format!("{:.1} req/s, {bytes:.2} MB/s", self.per_second(tally.ok)));
+        self.tls_rows(&mut row);
         if self.plan.closed {
             row(
                 "Model",
@@ -230,6 +281,11 @@ pub fn reason(outcome: Outcome, detail: i32) -> String {
             Some(text) => format!("{outcome}:{text}"),
             None => outcome.to_string(),
         },
+        (Outcome::Tls, n) => match crate::layer::describe(n) {
+            Some(text) => format!("{outcome}:{text}"),
+            None => outcome.to_string(),
+        },
+        (Outcome::Eof, n) if n > 0 => format!("{outcome}:WebSocket close {n}"),
         (Outcome::HttpStatus | Outcome::RpcError | Outcome::Other, n) => format!("{outcome}:{n}"),
         _ => outcome.to_string(),
     }
@@ -265,9 +321,14 @@ pub fn merge_intervals(windows: &[Arc<Window>]) -> Latencies {
 
 /// The progress line.
 pub fn line(elapsed_s: u64, sum: &Sample, interval: &Latencies) -> String {
+    let handshakes = match (sum.tls_full + sum.tls_resumed, sum.tls_failed) {
+        (0, 0) => String::new(),
+        (done, 0) => format!(" | TLS: {done}"),
+        (done, failed) => format!(" | TLS: {done}, {failed} failed"),
+    };
     format!(
         "[{elapsed_s:>3}s] Connections: {} | Sessions: {} | Sent: {} | Success: {} | Failed: {} | \
-         Avg Latency: {}",
+         Avg Latency: {}{handshakes}",
         sum.tcp_open,
         sum.session_alive,
         sum.sent,
@@ -284,6 +345,7 @@ pub fn status(now_ns: u64, phase: &str, planned: u32, sum: &Sample, interval: &L
         "type": "status", "t_ns": now_ns, "phase": phase, "planned": planned,
         "tcp_open": sum.tcp_open, "session_established": sum.session_established,
         "session_alive": sum.session_alive, "stream_open": sum.stream_open,
+        "tls_full": sum.tls_full, "tls_resumed": sum.tls_resumed, "tls_failed": sum.tls_failed,
         "sent": sum.sent, "ok": sum.ok, "failed": sum.failed, "dropped": sum.dropped,
         "queued": sum.queued, "in_flight": sum.in_flight,
         "avg_ns": some(interval.mean() as u64),
@@ -320,7 +382,8 @@ pub fn describe_example(example: &Example, targets: &[Target], mix: &Mix) -> Str
         }
         _ => reason(example.outcome, example.detail),
     };
-    format!("{} at {url}: {why}", example.op.name(mix))
+    let more = if example.text.is_empty() { "" } else { " - " };
+    format!("{} at {url}: {why}{more}{}", example.op.name(mix), example.text)
 }
 
 /// An example for the log and the JSON.
@@ -332,6 +395,7 @@ pub fn example_json(example: &Example, targets: &[Target], mix: &Mix) -> Value {
         "op": example.op.name(mix),
         "reason": reason(example.outcome, example.detail),
         "detail": example.detail,
+        "text": (!example.text.is_empty()).then_some(&example.text),
         "bytes": String::from_utf8_lossy(&example.bytes),
     })
 }

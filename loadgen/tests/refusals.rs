@@ -44,7 +44,10 @@ fn a_web_page_is_no_mcp_server() {
 fn a_server_that_speaks_tls() {
     let server = Server::start(Kind::Tls);
     run(&["-c1", "-d1s", &server.url()]).refused(2, &["TLS"]);
-    run(&["-c1", "-d1s", "https://127.0.0.1:1/mcp"]).refused(2, &["TLS"]);
+    let inside = server.url().replace("http://", "https://");
+    run(&["-c1", "-d1s", &inside]).refused(2, &["TLS handshake failed", "alert"]);
+    let clear = Server::start(Kind::Html).url().replace("http://", "https://");
+    run(&["-c1", "-d1s", &clear]).refused(2, &["TLS handshake"]);
 }
 
 #[test]

@@ -9,8 +9,8 @@
 //! [`client::Side`]), and each such buffer is bounded by a field of [`Limits`].
 //!
 //! Read in this order: [`client`] (the receive side of one connection), [`mcp`] (what is sent and
-//! how an answer is judged), [`http1`], [`sse`], [`ndjson`], [`jsonrpc`], [`ws`] (not yet
-//! composed into [`client`]).
+//! how an answer is judged), [`http1`], [`sse`], [`ndjson`], [`jsonrpc`], [`ws`] (whose messages
+//! the caller hands to [`client`] as lines).
 
 #![forbid(unsafe_code)]
 

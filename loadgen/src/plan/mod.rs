@@ -7,11 +7,13 @@ pub mod sources;
 pub mod target;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::cli::{Cli, End, Protocol};
 use crate::dialect::Dialect;
+use crate::layer::{Transport, Wrapping};
 use crate::mix::Mix;
 use crate::schedule::Arrivals;
 use crate::search::Threshold;
@@ -68,6 +70,10 @@ pub struct Target {
     pub address: SocketAddr,
     /// What is spoken there, as found out.
     pub dialect: Dialect,
+    /// What lies between a connection and its messages; nothing over TCP in clear.
+    pub wrapping: Option<Wrapping>,
+    /// What TLS agreed upon when the target was asked.
+    pub terms: Option<String>,
 }
 
 /// The resolved configuration of a run.
@@ -130,6 +136,8 @@ pub struct Work {
     pub protocol: Protocol,
     /// Header lines for every HTTP request.
     pub headers: Vec<(String, String)>,
+    /// TLS and WebSocket as the options want them.
+    pub transport: Arc<Transport>,
     /// What the scheduled requests ask for.
     pub mix: Mix,
     /// See [`Plan::seed`].
@@ -260,6 +268,21 @@ impl Plan {
         (self.connections + self.workers - 1 - worker) / self.workers
     }
 
+    /// How targets are trusted, and what was agreed upon with each; nothing without TLS.
+    fn tls_json(&self) -> Option<serde_json::Value> {
+        let options = &self.work.transport.options;
+        self.targets.iter().any(|t| t.url.scheme.tls).then(|| {
+            json!({
+                "insecure": options.insecure,
+                "roots": options.ca.as_ref().map_or("system".into(), |p| p.display().to_string()),
+                "client_certificate": options.identity.is_some(),
+                "server_name": options.server_name,
+                "resume": options.resume,
+                "terms": self.targets.iter().map(|t| &t.terms).collect::<Vec<_>>(),
+            })
+        })
+    }
+
     /// The plan as the log's header keeps it; see FORMAT.md.
     pub fn to_json(&self) -> serde_json::Value {
         let l = &self.limits;
@@ -292,6 +315,7 @@ impl Plan {
                 "send_buffers": l.send_buffers, "send_buffer_bytes": l.send_buffer_bytes,
                 "due": l.due, "batch": l.batch, "opening": l.opening,
             },
+            "tls": self.tls_json(),
             "end": self.end.name(),
             "seed": self.seed,
         })

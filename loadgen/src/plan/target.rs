@@ -3,13 +3,61 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
+/// How messages are told apart on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// HTTP/1.1.
+    Http,
+    /// Newline-delimited JSON-RPC.
+    Lines,
+    /// A WebSocket text message for each message of JSON-RPC.
+    WebSocket,
+}
+
 /// What is spoken to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// HTTP/1.1 in clear.
-    Http,
-    /// Newline-delimited JSON-RPC in clear.
-    Tcp,
+pub struct Scheme {
+    /// How messages are told apart.
+    pub framing: Framing,
+    /// Whether all of it is inside TLS.
+    pub tls: bool,
+}
+
+/// The schemes by name, each with its port.
+const SCHEMES: [(&str, Framing, bool, Option<u16>); 6] = [
+    ("http", Framing::Http, false, Some(80)),
+    ("https", Framing::Http, true, Some(443)),
+    ("tcp", Framing::Lines, false, None),
+    ("tls", Framing::Lines, true, None),
+    ("ws", Framing::WebSocket, false, Some(80)),
+    ("wss", Framing::WebSocket, true, Some(443)),
+];
+
+impl Scheme {
+    fn named(name: &str) -> Option<Self> {
+        let (_, framing, tls, _) = SCHEMES.iter().find(|(known, ..)| *known == name)?;
+        Some(Self { framing: *framing, tls: *tls })
+    }
+
+    fn entry(self) -> &'static (&'static str, Framing, bool, Option<u16>) {
+        let same = |(_, framing, tls, _): &&_| (*framing, *tls) == (self.framing, self.tls);
+        SCHEMES.iter().find(same).expect("every framing is listed with and without TLS")
+    }
+
+    /// The name in an address.
+    pub fn name(self) -> &'static str {
+        self.entry().0
+    }
+
+    /// The port of an address without one, where there is one.
+    pub fn port(self) -> Option<u16> {
+        self.entry().3
+    }
+
+    /// Whether the address has a path.
+    pub fn has_path(self) -> bool {
+        self.framing != Framing::Lines
+    }
 }
 
 /// A target's address.
@@ -27,7 +75,10 @@ pub struct TargetUrl {
 
 /// Why a text is no target.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{text}' is not a target: {reason}; write http://host:port/path or tcp://host:port")]
+#[error(
+    "'{text}' is not a target: {reason}; write http://host:port/path (https, ws, wss) or \
+     tcp://host:port (tls)"
+)]
 pub struct BadTarget {
     text: String,
     reason: &'static str,
@@ -39,12 +90,7 @@ impl FromStr for TargetUrl {
     fn from_str(text: &str) -> Result<Self, BadTarget> {
         let bad = |reason| BadTarget { text: text.to_owned(), reason };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
-        let scheme = match scheme {
-            "http" => Scheme::Http,
-            "tcp" => Scheme::Tcp,
-            "https" | "wss" | "tls" => return Err(bad("TLS is not spoken by this version")),
-            _ => return Err(bad("its scheme is unknown")),
-        };
+        let scheme = Scheme::named(scheme).ok_or_else(|| bad("its scheme is unknown"))?;
         let (authority, path) = match rest.find(['/', '?']) {
             Some(at) => rest.split_at(at),
             None => (rest, "/"),
@@ -56,11 +102,8 @@ impl FromStr for TargetUrl {
             return Err(bad("it contains a space or a control character"));
         }
         let (host, port) = split_port(authority).map_err(bad)?;
-        let port = match (port, scheme) {
-            (Some(port), _) => port,
-            (None, Scheme::Http) => 80,
-            (None, Scheme::Tcp) => return Err(bad("a tcp:// target needs a port")),
-        };
+        let port =
+            port.or(scheme.port()).ok_or_else(|| bad("a tcp:// or tls:// target needs a port"))?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { scheme, host: host.to_owned(), port, path })
     }
@@ -102,19 +145,14 @@ impl TargetUrl {
     pub fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        match (self.scheme, self.port) {
-            (Scheme::Http, 80) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
+        if Some(self.port) == self.scheme.port() { host } else { format!("{host}:{}", self.port) }
     }
 }
 
 impl std::fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.scheme {
-            Scheme::Http => write!(f, "http://{}{}", self.authority(), self.path),
-            Scheme::Tcp => write!(f, "tcp://{}", self.authority()),
-        }
+        let path = if self.scheme.has_path() { self.path.as_str() } else { "" };
+        write!(f, "{}://{}{path}", self.scheme.name(), self.authority())
     }
 }
 
@@ -129,6 +167,11 @@ mod tests {
             ("http://a:8080/mcp", 8080, "/mcp", "http://a:8080/mcp"),
             ("http://[::1]:81?x=1", 81, "/?x=1", "http://[::1]:81/?x=1"),
             ("tcp://127.0.0.1:5555", 5555, "/", "tcp://127.0.0.1:5555"),
+            ("tls://[::1]:5556", 5556, "/", "tls://[::1]:5556"),
+            ("https://a/mcp", 443, "/mcp", "https://a/mcp"),
+            ("https://a:80/mcp", 80, "/mcp", "https://a:80/mcp"),
+            ("ws://a/ws", 80, "/ws", "ws://a/ws"),
+            ("wss://a:8443", 8443, "/", "wss://a:8443/"),
         ] {
             let target: TargetUrl = text.parse().expect(text);
             assert_eq!((target.port, target.path.as_str()), (port, path));
@@ -145,6 +188,7 @@ mod tests {
             "http://a:99999",
             "ftp://a",
             "tcp://a",
+            "tls://a",
             "http://[::1",
         ] {
             assert!(text.parse::<TargetUrl>().is_err(), "{text}");

@@ -113,9 +113,17 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         s.after = None;
         self.open += 1;
         self.recorder.now.connects += 1;
-        self.targets.succeeded(target);
         self.event(session, EventKind::Connected, Outcome::Ok, 0, took_ns);
         self.arm_receive(session)?;
+        if self.prepared[usize::from(target)].wrapping.is_some() {
+            return self.begin_handshake(session);
+        }
+        self.ready(session)
+    }
+
+    /// The connection may carry requests.
+    pub(super) fn ready(&mut self, session: u32) -> io::Result<()> {
+        self.targets.succeeded(self.sessions[session as usize].target);
         if self.stage == Stage::Cooldown {
             return self.take_leave(session, Next::End);
         }
@@ -241,6 +249,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// A connection that stood is gone, or is given up: the request on it fails with this reason.
     pub(super) fn lose(&mut self, session: u32, outcome: Outcome, detail: i32) -> io::Result<()> {
+        self.handshake_ended(session, outcome, detail);
         self.recorder.now.losses += 1;
         self.event(session, EventKind::Lost, outcome, detail, 0);
         let habit = self.is_habit(session, outcome);
@@ -275,6 +284,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         // Where there was a reason, the request has ended with it; otherwise we hang up on it.
         self.end_request(session, Outcome::Unanswered, 0);
         self.unqueue(session);
+        self.drop_layer(session)?;
         self.spills.forget(session);
         let s = &mut self.sessions[session as usize];
         if !self.prepared[usize::from(s.target)].dialect.is_http() {

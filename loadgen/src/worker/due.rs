@@ -5,7 +5,7 @@ use std::io;
 use latlog::Outcome;
 
 use super::Worker;
-use super::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE};
+use super::lists::{ANSWERING, BACKOFF, CONNECTING, HANDSHAKING, IDLE};
 use super::session::State;
 use crate::clock::Clock;
 use crate::ops::Op;
@@ -126,6 +126,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.connect_failed(session, Errno(nix::libc::ETIMEDOUT));
             self.close(session, self.next_attempt())?;
         }
+        while let Some(session) = self.overdue(HANDSHAKING) {
+            self.lose(session, Outcome::Timeout, 0)?;
+        }
         while let Some(session) = self.overdue(ANSWERING) {
             match self.sessions[session as usize].state {
                 State::Finishing | State::Deleting => {
@@ -224,6 +227,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let mut next_ns = self
             .next_sample_ns
             .min(front(CONNECTING, self.plan.timeout_ns))
+            .min(front(HANDSHAKING, self.plan.timeout_ns))
             .min(front(ANSWERING, self.plan.timeout_ns));
         match self.stage {
             Stage::Ramp | Stage::Warmup | Stage::Hold => {

@@ -43,7 +43,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 }
             }
             // Once it stands.
-            State::Connecting | State::Opening if owes => s.next = next,
+            State::Connecting | State::Handshaking | State::Opening if owes => s.next = next,
             State::Waiting | State::BackingOff => {
                 if next == Next::End {
                     self.unqueue(session);
@@ -51,7 +51,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 }
             }
             State::Idle => self.take_leave(session, next)?,
-            State::Connecting | State::Opening => self.close(session, next)?,
+            State::Connecting | State::Handshaking | State::Opening => self.close(session, next)?,
             State::Busy => return Ok(false),
             State::Deleting | State::Finishing | State::Closing => s.next = next,
             State::Ended => {}
@@ -77,6 +77,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             End::Delete if owes => {
                 self.begin(session, Op::Delete, State::Deleting, self.now_ns);
             }
+            // The end of a WebSocket session is a message of its own.
+            End::Delete if s.layer.as_ref().is_some_and(|layer| layer.is_closed_by_peer()) => {
+                self.say_goodbye(session)?;
+            }
+            End::Close if s.layer.is_some() => self.say_goodbye(session)?,
             End::Close => {
                 s.state = State::Finishing;
                 self.submit(session, RingOp::Finish)?;

@@ -15,8 +15,10 @@ pub const CONNECTING: usize = 1;
 pub const ANSWERING: usize = 2;
 /// Sessions whose request waits to be put into the ring.
 pub const OUTBOX: usize = 3;
+/// Sessions whose connection stands and whose TLS or WebSocket handshake is under way.
+pub const HANDSHAKING: usize = 4;
 /// The first of the queues of sessions that wait before another attempt, one a wait.
-pub const BACKOFF: usize = 4;
+pub const BACKOFF: usize = 5;
 /// How many queues there are.
 pub const QUEUES: usize = BACKOFF + BACKOFF_STEPS as usize;
 

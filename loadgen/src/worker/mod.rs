@@ -4,11 +4,12 @@
 //! the next thing is due, then read every completion. Nothing here blocks but the kernel's wait,
 //! and nothing allocates once the sessions stand. Files: `session` (state), `connect` (how
 //! connections come and go), `leave` (how sessions do), `receive` (completions), `send`
-//! (requests), `due` (timers and schedule), `record` (log and counts), `targets` (where to),
+//! (requests), `layered` (TLS and WebSocket in between), `due` (timers and schedule), `record` (log and counts), `targets` (where to),
 //! `lists`, `sample`.
 
 mod connect;
 mod due;
+mod layered;
 mod leave;
 mod lists;
 mod receive;
@@ -27,6 +28,7 @@ use latlog::{Event, EventKind, Outcome};
 
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::dialect::{Dialect, Requests, SESSION_ID_BYTES};
+use crate::layer::{Scratch, Wrapping};
 use crate::orders::{Orders, Stage};
 use crate::plan::{Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
@@ -70,6 +72,8 @@ pub struct Remains {
     pub last: sample::Sample,
     /// For the log's end block.
     pub totals: latlog::WorkerTotals,
+    /// Times of TLS handshakes, where there were any.
+    pub handshakes: Option<Box<Latencies>>,
     /// The first example of each kind of failure.
     pub examples: Vec<Example>,
 }
@@ -89,6 +93,17 @@ pub struct Example {
     pub detail: i32,
     /// The beginning of what was received last.
     pub bytes: Vec<u8>,
+    /// A sentence about the cause, where there is one.
+    pub text: String,
+}
+
+/// The received bytes that are being read.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// The first so many of a receive buffer.
+    Received(RecvBuffer, u32),
+    /// What a layer made of them, in [`Worker::plain`].
+    Plain,
 }
 
 /// A target with what is prepared for it.
@@ -97,6 +112,7 @@ struct Prepared {
     ipv6: bool,
     dialect: Dialect,
     requests: Requests,
+    wrapping: Option<Wrapping>,
 }
 
 /// A worker; see the module.
@@ -125,8 +141,16 @@ pub struct Worker<R: Ring, C: Clock> {
     spills: Spills,
     /// The head of an answer that is split over receives, while it is being read.
     scratch: Vec<u8>,
-    /// The received bytes that are being read.
-    reading: Option<(RecvBuffer, u32)>,
+    reading: Option<Reading>,
+    /// What a layer made of received bytes, while they are being read; otherwise empty.
+    plain: Vec<u8>,
+    /// A request on its way into a layer.
+    rendered: Vec<u8>,
+    layers: Scratch,
+    /// Connections with layers, so far: each gets a number of its own.
+    layers_begun: u64,
+    /// Sessions whose layer has bytes to send and found no send buffer.
+    unsent: VecDeque<u32>,
     ramp: Steady,
     ramp_next: u32,
     reconnects: Pacer,
@@ -186,6 +210,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             spills: Spills::new(),
             scratch: Vec::with_capacity(4096),
             reading: None,
+            plain: Vec::new(),
+            rendered: Vec::new(),
+            layers: Scratch::default(),
+            layers_begun: 0,
+            unsent: VecDeque::new(),
             ramp: Steady::new(orders.start_ns(), plan.ramp_per_s, index, plan.workers),
             ramp_next: 0,
             reconnects: Pacer::new(plan.ramp_per_s / f64::from(plan.workers)),
@@ -224,7 +253,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let requests = Requests::prepare(&target.url, target.dialect, &self.plan.work)?;
         let peer = self.ring.add_peer(target.address);
         let ipv6 = target.address.is_ipv6();
-        self.prepared.push(Prepared { peer, ipv6, dialect: target.dialect, requests });
+        let wrapping = target.wrapping.as_ref().map(Wrapping::for_worker);
+        let dialect = target.dialect;
+        self.prepared.push(Prepared { peer, ipv6, dialect, requests, wrapping });
         self.targets.add();
         Ok(())
     }
@@ -252,6 +283,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             },
             last: self.recorder.now,
             tally: self.recorder.tally,
+            handshakes: self.recorder.handshakes,
             examples: self.examples,
         }
     }
@@ -365,15 +397,30 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// Keeps the first example of each kind of failure.
     fn keep_example(&mut self, session: u32, op: crate::ops::Op, outcome: Outcome, detail: i32) {
+        self.keep_explained(session, op, outcome, detail, "");
+    }
+
+    /// Keeps the first example of each kind of failure, with a sentence about its cause.
+    fn keep_explained(
+        &mut self,
+        session: u32,
+        op: crate::ops::Op,
+        outcome: Outcome,
+        detail: i32,
+        text: &str,
+    ) {
         const EXAMPLES_MAX: usize = 16;
-        const EXAMPLE_BYTES: u32 = 512;
+        const EXAMPLE_BYTES: usize = 512;
         let known = |e: &Example| e.outcome == outcome && e.detail == detail;
         if self.examples.len() >= EXAMPLES_MAX || self.examples.iter().any(known) {
             return;
         }
-        let bytes = self.reading.map_or_else(Vec::new, |(buffer, len)| {
-            self.ring.received(buffer, len.min(EXAMPLE_BYTES)).to_vec()
-        });
+        let read = match self.reading {
+            None => &[],
+            Some(Reading::Received(buffer, len)) => self.ring.received(buffer, len),
+            Some(Reading::Plain) => &self.plain[..],
+        };
+        let bytes = read[..read.len().min(EXAMPLE_BYTES)].to_vec();
         self.examples.push(Example {
             at_ns: self.now_ns,
             target: self.sessions[session as usize].target,
@@ -381,6 +428,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             outcome,
             detail,
             bytes,
+            text: text.to_owned(),
         });
     }
 

@@ -6,9 +6,9 @@ use latlog::Outcome;
 use wire::client::{Answer, Event, Side};
 use wire::mcp::Reply;
 
-use super::Worker;
 use super::connect::outcome_of;
 use super::session::{After, Standing, State};
+use super::{Reading, Worker};
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::ring::{Completion, Errno, OpKind, RecvBuffer, Ring};
@@ -90,8 +90,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         match (c.result, c.buffer) {
             (Ok(len), Some(buffer)) if len > 0 => {
                 self.recorder.now.bytes_in += u64::from(len);
-                self.reading = Some((buffer, len));
-                let read = self.read_bytes(session, buffer, len);
+                self.reading = Some(Reading::Received(buffer, len));
+                let read = match self.sessions[session as usize].layer {
+                    None => self.read_bytes(session, Reading::Received(buffer, len)),
+                    Some(_) => self.read_layered(session, buffer, len),
+                };
                 self.reading = None;
                 self.ring.recycle(buffer);
                 read?;
@@ -130,7 +133,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         Ok(())
     }
 
-    fn read_bytes(&mut self, session: u32, buffer: RecvBuffer, len: u32) -> io::Result<()> {
+    /// Reads bytes of the protocol.
+    pub(super) fn read_bytes(&mut self, session: u32, reading: Reading) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         if let Some(current) = &mut s.current
             && current.first_byte_ns == 0
@@ -147,7 +151,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             if std::mem::take(&mut s.spilled) {
                 self.spills.take(session, &mut self.scratch);
             }
-            let input = &self.ring.received(buffer, len)[at..];
+            let input = match reading {
+                Reading::Received(buffer, len) => &self.ring.received(buffer, len)[at..],
+                Reading::Plain => &self.plain[at..],
+            };
             let side = Side::new(&self.wire_limits, &mut s.id, &mut self.scratch);
             let (used, event) = s.exchange.feed(input, side);
             at += used;
@@ -187,7 +194,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// The connection may carry another request.
     fn free_again(&mut self, session: u32) -> io::Result<()> {
-        if self.sessions[session as usize].sending.is_some() {
+        let s = &self.sessions[session as usize];
+        let messages = s.layer.as_ref().is_some_and(|layer| layer.is_closed_by_peer());
+        if s.sending.is_some() && !messages {
             // Answered before it was asked to the end: what is still being sent would be taken for
             // the next request.
             self.sessions[session as usize].after = Some(After::Close);
@@ -195,7 +204,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.carry_on(session)
     }
 
-    fn at_eof(&mut self, session: u32) -> io::Result<()> {
+    pub(super) fn at_eof(&mut self, session: u32) -> io::Result<()> {
         match self.sessions[session as usize].exchange.eof() {
             Some(Event::Answer(answer)) => {
                 self.answered(session, &answer)?;

@@ -159,6 +159,8 @@ pub struct Recorder {
     pub now: Sample,
     /// The counted part of the run.
     pub tally: Tally,
+    /// Times of TLS handshakes that came through, where there are any.
+    pub handshakes: Option<Box<Latencies>>,
     /// Responses since the last sample: sum and count for the live line's average.
     pub interval: Latencies,
     hold: std::ops::Range<u64>,
@@ -182,6 +184,7 @@ impl Recorder {
             events_total: 0,
             now: Sample::default(),
             tally: Tally::default(),
+            handshakes: None,
             interval,
             hold: u64::MAX..u64::MAX,
         }
@@ -190,6 +193,14 @@ impl Recorder {
     /// Says which intended times are in the counted part.
     pub fn set_hold(&mut self, hold: std::ops::Range<u64>) {
         self.hold = hold;
+    }
+
+    /// Counts a TLS handshake.
+    pub fn handshake(&mut self, resumed: bool, took_ns: u64) {
+        let count = if resumed { &mut self.now.tls_resumed } else { &mut self.now.tls_full };
+        *count += 1;
+        let times = self.handshakes.get_or_insert_with(|| Box::new(latencies()));
+        times.saturating_record(took_ns);
     }
 
     /// Blocks sealed so far.

@@ -82,6 +82,12 @@ fields! {
     connects,
     /// Connections lost.
     losses,
+    /// TLS handshakes in full.
+    tls_full,
+    /// TLS handshakes that resumed an earlier session.
+    tls_resumed,
+    /// TLS handshakes that failed.
+    tls_failed,
     /// CPU time of the thread.
     cpu_ns,
     /// Time asleep in the kernel, waiting.

@@ -37,6 +37,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// never far from its time stamp.
     pub(super) fn flush_outbox(&mut self) -> io::Result<()> {
         let mut pushed = 0;
+        self.send_unsent()?;
         while let Some(session) = self.queues[OUTBOX].front() {
             let Some(buffer) = self.ring.take_send_buffer() else {
                 self.recorder.now.send_buffer_waits += 1;
@@ -49,6 +50,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let requests = &self.prepared[usize::from(s.target)].requests;
             let template = requests.get(current.op).expect("begun only where the dialect has it");
             let fields = Fields::request(u64::from(s.request_id), &s.id);
+            if s.layer.is_some() {
+                pushed += 1;
+                self.send_layered(session, buffer)?;
+                continue;
+            }
             let written = template.render_to(self.ring.send_bytes_mut(buffer), &fields);
             let ready = match template.expectation(&fields) {
                 Some(expectation) => s.exchange.expect(expectation).is_ok(),
@@ -90,16 +96,26 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             return self.submit(session, RingOp::Send { buffer, from, to });
         }
         s.sending = None;
+        if s.layer.is_some() {
+            return self.sent_layered(session, sending.buffer);
+        }
         self.ring.release(sending.buffer);
+        self.all_sent(session);
+        Ok(())
+    }
+
+    /// Nothing of what a session had to send is left.
+    pub(super) fn all_sent(&mut self, session: u32) {
+        let s = &mut self.sessions[session as usize];
         let unanswered = s.exchange.expected().is_none() && s.state == State::Opening;
-        if unanswered && s.current.is_some_and(|c| c.op == Op::Initialized) {
+        let sent = |c: &Current| c.op == Op::Initialized && c.sent_ns > 0;
+        if unanswered && s.current.as_ref().is_some_and(sent) {
             // A notification over lines gets no answer: it is done when it is sent.
             s.standing = Standing::Confirmed;
             self.unqueue(session);
             self.end_request(session, Outcome::Ok, 0);
             self.establish(session);
         }
-        Ok(())
     }
 
     /// Records the end of the request of a session, if it has one. A load request that was never

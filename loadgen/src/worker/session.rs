@@ -3,6 +3,7 @@
 use latlog::Outcome;
 use wire::client::Exchange;
 
+use crate::layer::Layer;
 use crate::ops::Op;
 use crate::ring::{OpKind, SendBuffer};
 
@@ -15,6 +16,8 @@ pub enum State {
     BackingOff,
     /// TCP connect under way.
     Connecting,
+    /// TLS or WebSocket handshake under way.
+    Handshaking,
     /// A request that opens or verifies the session is queued or under way.
     Opening,
     /// Free for a request.
@@ -166,6 +169,8 @@ pub struct Session {
     pub after: Option<After>,
     /// Whether part of an answer's head waits in the worker's spill store.
     pub spilled: bool,
+    /// Whether its layer waits for a send buffer.
+    pub unsent: bool,
     /// Operations under way.
     pub armed: Armed,
     /// Request bytes under way.
@@ -186,6 +191,8 @@ pub struct Session {
     pub id: Vec<u8>,
     /// Reads the answers.
     pub exchange: Exchange,
+    /// What lies between the connection and its messages; nothing over TCP in clear.
+    pub layer: Option<Box<Layer>>,
 }
 
 /// Before the first attempt a session has no target.
@@ -208,6 +215,7 @@ impl Session {
             in_doubt: false,
             after: None,
             spilled: false,
+            unsent: false,
             armed: Armed::default(),
             sending: None,
             current: None,
@@ -218,6 +226,7 @@ impl Session {
             request_id: 0,
             id: Vec::with_capacity(id_bytes),
             exchange: Exchange::http(),
+            layer: None,
         }
     }
 }

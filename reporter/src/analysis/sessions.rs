@@ -120,7 +120,7 @@ impl Sessions {
                 self.leave(key, event.at_ns);
             }
             EventKind::ConnectFailed => self.connect_failures[event.outcome as usize] += 1,
-            EventKind::StreamOpen | EventKind::StreamEnd => {}
+            EventKind::StreamOpen | EventKind::StreamEnd | EventKind::Handshake => {}
         }
     }
 

@@ -5,7 +5,7 @@ use crate::ring::OpKind;
 use crate::ring::Ring;
 use crate::schedule::BACKOFF_STEPS;
 use crate::worker::Worker;
-use crate::worker::lists::{ANSWERING, BACKOFF, CONNECTING, IDLE, OUTBOX};
+use crate::worker::lists::{ANSWERING, BACKOFF, CONNECTING, HANDSHAKING, IDLE, OUTBOX};
 use crate::worker::session::{Session, State};
 
 impl<R: Ring, C: Clock> Worker<R, C> {
@@ -21,7 +21,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             assert!(s.open || !s.established, "established and not open: {}", what());
             let stands = matches!(
                 s.state,
-                State::Opening | State::Idle | State::Busy | State::Deleting | State::Finishing
+                State::Handshaking
+                    | State::Opening
+                    | State::Idle
+                    | State::Busy
+                    | State::Deleting
+                    | State::Finishing
             );
             assert_eq!(s.open, stands, "open or not: {}", what());
             if s.open {
@@ -30,7 +35,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 assert!(receives, "nothing will be received: {}", what());
             }
             if s.state == State::Idle {
-                assert!(s.established && s.current.is_none() && s.sending.is_none(), "{}", what());
+                let sends = s.sending.is_some() && s.layer.is_none();
+                assert!(s.established && s.current.is_none() && !sends, "{}", what());
             }
             let rests = matches!(s.state, State::Waiting | State::BackingOff | State::Ended);
             assert!(!rests || s.armed.is_empty(), "something is under way: {}", what());
@@ -59,6 +65,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 queue.is_some_and(|q| (BACKOFF..BACKOFF + usize::from(BACKOFF_STEPS)).contains(&q))
             }
             State::Connecting => queue == Some(CONNECTING),
+            State::Handshaking => queue == Some(HANDSHAKING),
             State::Idle => queue == Some(IDLE),
             State::Opening | State::Busy | State::Deleting => {
                 queue == Some(OUTBOX) || queue == Some(ANSWERING)

@@ -28,7 +28,7 @@ use crate::orders::{Orders, Stage};
 use crate::plan::engine::{Choice, Engine};
 use crate::plan::host::Host;
 use crate::plan::sources::Ports;
-use crate::plan::target::Scheme;
+use crate::plan::target::Framing;
 use crate::plan::{Plan, Target, Work};
 use crate::ring::RingConfig;
 use crate::ring::sim::{Kernel, Script, SimClock, SimConfig, SimRing, Speaks};
@@ -116,16 +116,17 @@ fn target(n: usize, speaks: Speaks) -> Target {
     };
     let url: crate::plan::target::TargetUrl =
         format!("{scheme}://127.0.0.{}:8080/mcp", n + 11).parse().expect("a target");
-    assert_eq!(url.scheme == Scheme::Http, dialect.is_http());
+    assert_eq!(url.scheme.framing == Framing::Http, dialect.is_http());
     let address = format!("127.0.0.{}:8080", n + 11).parse().expect("an address");
-    Target { url, address, dialect }
+    Target { url, address, dialect, wrapping: None, terms: None }
 }
 
 fn work(cli: &Cli, speaks: Speaks) -> Work {
     let protocol = if speaks == Speaks::Plain { Protocol::Http } else { Protocol::Mcp };
     let seed = cli.seed.unwrap_or(1);
     let mix = Mix::parse(&cli.call, &cli.tool_args, seed).expect("a mix");
-    Work { protocol, headers: Vec::new(), mix, seed }
+    let transport = Arc::default();
+    Work { protocol, headers: Vec::new(), transport, mix, seed }
 }
 
 /// A run under way.
@@ -427,7 +428,10 @@ impl Finished {
                     check_reason(e.outcome, e.detail, || format!("{e:?}"));
                     assert_ne!(e.outcome, Outcome::Ok, "a loss has a reason: {e:?}");
                 }
-                EventKind::Ended | EventKind::StreamOpen | EventKind::StreamEnd => {}
+                EventKind::Ended
+                | EventKind::StreamOpen
+                | EventKind::StreamEnd
+                | EventKind::Handshake => {}
             }
         }
     }
