@@ -45,6 +45,10 @@ impl<R: Ring> Ring for Uncounted<R> {
         uncounted(|| self.0.push(handle, op))
     }
 
+    fn push_quiet(&mut self, handle: Handle, op: Op) -> Result<(), QueueFull> {
+        uncounted(|| self.0.push_quiet(handle, op))
+    }
+
     fn enter(&mut self, wait_ns: u64) -> io::Result<()> {
         uncounted(|| self.0.enter(wait_ns))
     }

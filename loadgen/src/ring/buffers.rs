@@ -134,6 +134,11 @@ impl SendBuffers {
         Ok(Self { bytes, size, free: (0..count).rev().collect() })
     }
 
+    /// Whether all are under way.
+    pub fn is_empty(&self) -> bool {
+        self.free.is_empty()
+    }
+
     pub fn take(&mut self) -> Option<u32> {
         self.free.pop()
     }

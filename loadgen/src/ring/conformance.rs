@@ -60,6 +60,7 @@ on_every_ring!(
     finish_leaves_the_other_direction_open,
     without_receive_buffers_a_receive_ends_and_recovers,
     a_long_send_is_short_then_waits_then_goes_on,
+    a_quiet_send_is_through_before_its_answer_or_says_how_far_it_came,
     a_slot_is_used_again_with_another_generation,
     a_wait_ends_by_itself,
     many_sockets_are_all_served,
@@ -358,6 +359,52 @@ fn a_long_send_is_short_then_waits_then_goes_on<R: Ring>(rig: &mut Rig<R>) {
     }
     let (all, _stream) = reader.join().expect("reader");
     assert!(all == pattern(to as usize), "nothing lost and nothing twice");
+}
+
+fn a_quiet_send_is_through_before_its_answer_or_says_how_far_it_came<R: Ring>(rig: &mut Rig<R>) {
+    let mut stream = rig.connected(HANDLE);
+    rig.push(HANDLE, Op::Receive);
+    let to = CONFIG.send_buffer_bytes;
+    let buffer = rig.ring.take_send_buffer().expect("buffer");
+    rig.ring.send_bytes_mut(buffer).copy_from_slice(&pattern(to as usize));
+    let quiet = |rig: &mut Rig<R>, from, to| {
+        rig.ring.push_quiet(HANDLE, Op::Send { buffer, from, to }).expect("the queue has room");
+    };
+    quiet(rig, 0, 6);
+    rig.ring.enter(0).expect("enter");
+    let mut first = [0; 6];
+    stream.read_exact(&mut first).expect("all of it");
+    stream.write_all(b"answer").expect("write");
+    let through = rig.expect(HANDLE, OpKind::Send);
+    assert_eq!((through.result, through.more), (Ok(6), false));
+    assert_eq!(rig.received(HANDLE), Ok(b"answer".to_vec()));
+    // What the kernel has no room for, it says; what it has none at all for waits as any other.
+    quiet(rig, 6, to);
+    let mut from = 6 + rig.expect(HANDLE, OpKind::Send).result.expect("some of it");
+    assert!(from < to, "the peer reads nothing");
+    quiet(rig, from, to);
+    rig.ring.enter(0).expect("enter");
+    let reader = std::thread::spawn(move || {
+        let mut all = vec![0; to as usize - 6];
+        stream.read_exact(&mut all).expect("all of it");
+        (all, stream)
+    });
+    from += rig.expect(HANDLE, OpKind::Send).result.expect("sent");
+    while from < to {
+        quiet(rig, from, to);
+        from += rig.expect(HANDLE, OpKind::Send).result.expect("sent");
+    }
+    let (rest, _stream) = reader.join().expect("reader");
+    assert!([&first[..], &rest].concat() == pattern(to as usize), "nothing lost, nothing twice");
+    // The peer is gone: a failure comes of itself.
+    let gone = Handle { slot: 3, ..HANDLE };
+    drop(rig.connected(gone));
+    let failed = (0..100).any(|_| {
+        let send = Op::Send { buffer, from: 0, to: 6 };
+        rig.ring.push_quiet(gone, send).expect("the queue has room");
+        rig.expect(gone, OpKind::Send).result.is_err()
+    });
+    assert!(failed, "sending to nobody");
 }
 
 fn a_slot_is_used_again_with_another_generation<R: Ring>(rig: &mut Rig<R>) {

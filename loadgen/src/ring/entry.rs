@@ -53,6 +53,19 @@ pub(super) fn entry(handle: Handle, op: Op, pointers: &Pointers) -> squeue::Entr
     entry.user_data(user_data(op.kind(), handle))
 }
 
+/// Builds the entry of a send that says nothing if it succeeds. It is through, or has failed, when
+/// the kernel has taken it from the queue: `MSG_DONTWAIT` lets it wait for nothing, and
+/// `MSG_WAITALL` makes a short one a failure, whose completion has the bytes that were taken, or
+/// EAGAIN.
+pub(super) fn quiet_send(handle: Handle, bytes: *const u8, len: u32) -> squeue::Entry {
+    let flags = nix::libc::MSG_NOSIGNAL | nix::libc::MSG_DONTWAIT | nix::libc::MSG_WAITALL;
+    opcode::Send::new(types::Fixed(handle.slot), bytes, len)
+        .flags(flags)
+        .build()
+        .flags(squeue::Flags::SKIP_SUCCESS)
+        .user_data(user_data(OpKind::Send, handle))
+}
+
 /// Reads a kernel completion; `None` for one that belongs to no operation of ours.
 pub(super) fn completion(cqe: &cqueue::Entry) -> Option<Completion> {
     let (kind, handle) = from_user_data(cqe.user_data())?;

@@ -9,12 +9,16 @@ use io_uring::{IoUring, types};
 use socket2::{SockAddr, Type};
 
 use super::buffers::{RecvBuffers, SendBuffers};
-use super::entry::{Pointers, completion, entry};
+use super::entry::{Pointers, completion, entry, quiet_send};
+use super::quiet::{QuietSend, QuietSends};
 use super::socket::open_socket;
 use super::{
     Completion, Handle, Op, Peer, QueueFull, RecvBuffer, Ring, RingConfig, RingStats, SendBuffer,
     Source,
 };
+
+/// Asks `io_uring_enter(2)` for completions; libc has no name for it.
+const GETEVENTS: u32 = 1;
 
 /// An [`IoUring`] with its table and buffers. Built and used by one thread (SINGLE_ISSUER).
 pub struct KernelRing {
@@ -24,6 +28,7 @@ pub struct KernelRing {
     send: SendBuffers,
     #[expect(clippy::vec_box, reason = "queued entries point at the addresses")]
     peers: Vec<Box<SockAddr>>,
+    quiet: QuietSends,
     stats: RingStats,
 }
 
@@ -46,7 +51,28 @@ impl KernelRing {
             RecvBuffers::register(&ring.submitter(), config.recv_buffers, config.recv_buffer_bytes)
                 .map_err(|e| step(e, "registering the receive buffers"))?;
         let send = SendBuffers::new(config.send_buffers, config.send_buffer_bytes)?;
-        Ok(Self { ring, recv, send, peers: Vec::new(), stats: RingStats::default() })
+        let quiet = QuietSends::new(config.entries, ring.params().is_feature_skip_cqe_on_success());
+        Ok(Self { ring, recv, send, peers: Vec::new(), quiet, stats: RingStats::default() })
+    }
+
+    /// Takes what has completed from the kernel, and finds out which quiet sends are through.
+    fn take_completions(&mut self) {
+        let Self { ring, quiet, .. } = self;
+        let whole = quiet.take(ring.completion().by_ref());
+        let submission = ring.submission();
+        // What the kernel keeps back for want of room may be of a send.
+        quiet.settle(whole && submission.is_empty() && !submission.cq_overflow());
+    }
+
+    /// Sends again, and waits for room this time, what could not be sent at once.
+    fn send_again(&mut self) {
+        while let Some(send) = self.quiet.again.last() {
+            let QuietSend { handle, buffer, from, to } = *send;
+            if self.push(handle, Op::Send { buffer, from, to }).is_err() {
+                return;
+            }
+            self.quiet.again.pop();
+        }
     }
 }
 
@@ -102,24 +128,40 @@ impl Ring for KernelRing {
         unsafe { self.ring.submission().push(&entry) }.map_err(|_| QueueFull)
     }
 
+    fn push_quiet(&mut self, handle: Handle, op: Op) -> Result<(), QueueFull> {
+        let Op::Send { buffer, from, to } = op else { return self.push(handle, op) };
+        if !self.quiet.has_room() {
+            return self.push(handle, op);
+        }
+        let entry = quiet_send(handle, self.send.pointer(buffer.0, from, to), to - from);
+        // SAFETY: as in `push`; a send that has failed without a word of it having been said is
+        // kept in `quiet`, and so is its buffer.
+        unsafe { self.ring.submission().push(&entry) }.map_err(|_| QueueFull)?;
+        self.quiet.pushed(QuietSend { handle, buffer, from, to });
+        Ok(())
+    }
+
     fn enter(&mut self, wait_ns: u64) -> io::Result<()> {
         self.stats.enters += 1;
-        let (submitter, submission, mut completions) = self.ring.split();
-        completions.sync();
-        let overflow = completions.overflow();
-        let ready = !completions.is_empty();
+        self.send_again();
+        let (submitter, submission, completions) = self.ring.split();
+        let to_submit = submission.len() as u32;
+        self.stats.cq_overflow = u64::from(completions.overflow());
+        let here = !completions.is_empty() || self.quiet.has_taken();
+        // Buffers that are known to be free only after a return are not slept on.
+        let starved = self.send.is_empty() && self.quiet.any();
         drop(completions);
         drop(submission);
-        self.stats.cq_overflow = u64::from(overflow);
-        let entered = if wait_ns == 0 || ready {
-            // Deferred task work runs only in a call that asks for events: `get events` with a
-            // count of 0 is what a zero timeout gives.
-            let now = types::Timespec::from(Duration::ZERO);
-            submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&now))
+        let entered = if wait_ns == 0 || here || starved {
+            // Deferred task work runs only in a call that asks for events; one that asks for none
+            // at the least needs no timer.
+            // SAFETY: the count is that of entries in the queue, and there is no argument.
+            unsafe { submitter.enter::<nix::libc::sigset_t>(to_submit, 0, GETEVENTS, None) }
         } else {
             let wait = types::Timespec::from(Duration::from_nanos(wait_ns));
             submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&wait))
         };
+        self.take_completions();
         match entered {
             Ok(_) => Ok(()),
             Err(e) => match e.raw_os_error() {
@@ -132,8 +174,14 @@ impl Ring for KernelRing {
     }
 
     fn pop(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.quiet.pop_through() {
+            return Some(completion);
+        }
         loop {
-            let cqe = self.ring.completion().next()?;
+            let cqe = match self.quiet.pop_taken() {
+                Some(cqe) => cqe,
+                None => self.ring.completion().next()?,
+            };
             self.stats.completions += 1;
             if let Some(completion) = completion(&cqe) {
                 if completion.buffer.is_some() {

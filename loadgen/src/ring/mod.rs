@@ -12,6 +12,7 @@ mod entry;
 mod epoll;
 mod kernel;
 mod probe;
+mod quiet;
 #[doc(hidden)]
 pub mod sim;
 mod socket;
@@ -183,6 +184,16 @@ pub trait Ring {
     /// # Errors
     /// [`QueueFull`], with nothing queued.
     fn push(&mut self, handle: Handle, op: Op) -> Result<(), QueueFull>;
+
+    /// As [`Ring::push`], for a send whose success nobody waits for: that it is through may be said
+    /// as late as at the end of the wait that the next [`Ring::enter`] makes, and is not what ends
+    /// that wait. It is said before any answer to what was sent, and a failure at once.
+    ///
+    /// # Errors
+    /// [`QueueFull`], with nothing queued.
+    fn push_quiet(&mut self, handle: Handle, op: Op) -> Result<(), QueueFull> {
+        self.push(handle, op)
+    }
 
     /// Starts all that is queued and waits up to `wait_ns` for at least one completion.
     /// 0 does not wait. Interruption by a signal is a return without completions.

@@ -341,6 +341,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         Ok(())
     }
 
+    /// As [`Self::submit`], for a send that nothing waits for.
+    fn submit_quietly(&mut self, session: u32, op: RingOp) -> io::Result<()> {
+        let generation = self.sessions[session as usize].generation;
+        let handle = Handle { slot: session, generation };
+        while self.ring.push_quiet(handle, op).is_err() {
+            self.ring.enter(0)?;
+        }
+        Ok(())
+    }
+
     fn enqueue(&mut self, queue: usize, session: u32) {
         self.sessions[session as usize].since_ns = self.now_ns;
         self.queues[queue].push_back(&mut self.links, session);

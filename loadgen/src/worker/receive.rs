@@ -19,7 +19,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let returned_ns = self.clock.now_ns();
         self.now_ns = returned_ns;
         while let Some(completion) = self.ring.pop() {
-            self.now_ns = self.clock.now_ns();
+            // That a request is through has no time of its own.
+            if completion.kind != OpKind::Send || completion.result.is_err() {
+                self.now_ns = self.clock.now_ns();
+            }
             self.dispatch(completion)?;
         }
         self.rearm_receives()?;

@@ -48,7 +48,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let current = s.current.as_mut().expect("a session in the outbox has a request");
             s.request_id = s.request_id.wrapping_add(1);
             let requests = &self.prepared[usize::from(s.target)].requests;
-            let template = requests.get(current.op).expect("begun only where the dialect has it");
+            let op = current.op;
+            let template = requests.get(op).expect("begun only where the dialect has it");
             let fields = Fields::request(u64::from(s.request_id), &s.id);
             if s.layer.is_some() {
                 pushed += 1;
@@ -68,11 +69,17 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             s.sending = Some(Sending { buffer, from: 0, to: len as u32 });
             self.now_ns = self.clock.now_ns();
             current.sent_ns = self.now_ns;
-            self.recorder.now.sent += u64::from(current.op.is_load() && !current.again);
+            self.recorder.now.sent += u64::from(op.is_load() && !current.again);
             self.recorder.now.bytes_out += len as u64;
             s.armed.set(OpKind::Send);
             self.enqueue(ANSWERING, session);
-            self.submit(session, RingOp::Send { buffer, from: 0, to: len as u32 })?;
+            let send = RingOp::Send { buffer, from: 0, to: len as u32 };
+            // Nothing follows from the sending but of a notification over lines; see `sent`.
+            if op == Op::Initialized {
+                self.submit(session, send)?;
+            } else {
+                self.submit_quietly(session, send)?;
+            }
             pushed += 1;
             if pushed == self.plan.limits.sends_per_turn {
                 break;
