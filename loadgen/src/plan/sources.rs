@@ -40,13 +40,52 @@ pub struct Sources {
     ports: Ports,
     connections: u32,
     destinations: u32,
-    /// How many pairs each session has in turn; 0 where pairs are shared between destinations.
-    turns: u32,
+    turns: Turns,
 }
 
 /// Pairs that a session has in turn where there are enough: its next connection does not meet what
 /// the kernel still remembers of its last one.
 const TURNS: u32 = 2;
+
+/// How a session comes to the pair of its next connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turns {
+    /// It has two of its own, and takes them in turn.
+    Own,
+    /// It goes around all of them, `cycle` pairs in number, by a long step: few enough others start
+    /// there for the same destination, and the one after is another pair again. The cycle has no
+    /// divisor in common with the number of destinations, so that sessions that share a pair are
+    /// for different ones.
+    Around { cycle: u64, step: u64 },
+    /// Every pair is needed for every destination: it has one only, shared with sessions for each
+    /// other destination, and its way to another one is barred by them.
+    Barred,
+}
+
+impl Turns {
+    fn of(connections: u32, pairs: u64, destinations: u32) -> Self {
+        if pairs >= u64::from(connections) * u64::from(TURNS) {
+            return Self::Own;
+        }
+        let destinations = u64::from(destinations.max(1));
+        let cycle = (1..=pairs).rev().find(|&cycle| coprime(cycle, destinations)).unwrap_or(1);
+        if cycle * destinations < u64::from(connections) {
+            return Self::Barred;
+        }
+        // Near the golden section, where multiples stay far from each other.
+        let golden = (cycle as f64 * 0.618) as u64;
+        let step = (golden..=golden + cycle).find(|&step| coprime(step, cycle)).unwrap_or(1);
+        Self::Around { cycle, step }
+    }
+}
+
+fn coprime(a: u64, b: u64) -> bool {
+    let (mut a, mut b) = (a, b);
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a == 1
+}
 
 /// A plan that no arrangement of ports can carry.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Serialize)]
@@ -83,7 +122,7 @@ impl Sources {
             let ports = ports.count();
             return Err(TooFewPorts { connections, ports, sources, destinations, most });
         }
-        let turns = (pairs / u64::from(connections).max(1)).min(u64::from(TURNS)) as u32;
+        let turns = Turns::of(connections, pairs, destinations);
         Ok(Self { addresses, ports, connections, destinations, turns })
     }
 
@@ -97,7 +136,7 @@ impl Sources {
             IpAddr::V4(Ipv4Addr::from(127 << 24 | block << 16 | (host & 0xffff)))
         };
         let addresses = (0..needed).map(address).collect();
-        Self { addresses, ports, connections, destinations: 1, turns: TURNS }
+        Self { addresses, ports, connections, destinations: 1, turns: Turns::Own }
     }
 
     /// Where connection number `use_number` of session `index` starts from.
@@ -106,9 +145,11 @@ impl Sources {
     /// address has bound by number (`__inet_hash_connect`, kernel 6.18), so that where most ports
     /// are planned a connect without one finds none (EADDRNOTAVAIL).
     pub fn start(&self, index: u32, use_number: u32) -> SocketAddr {
+        let (index, use_number) = (u64::from(index), u64::from(use_number));
         let ordinal = match self.turns {
-            0 => u64::from(index / self.destinations),
-            turns => u64::from(index) + u64::from(use_number % turns * self.connections),
+            Turns::Own => index + use_number % u64::from(TURNS) * u64::from(self.connections),
+            Turns::Around { cycle, step } => (index + use_number * step) % cycle,
+            Turns::Barred => index / u64::from(self.destinations),
         };
         let ports = u64::from(self.ports.count());
         let source = self.addresses[(ordinal / ports) as usize % self.addresses.len()];
@@ -162,6 +203,19 @@ mod tests {
         assert_eq!(error.most, 300);
         let forced = Sources::given(301, one, ports(), 3, true).expect("forced");
         assert_eq!(forced.start(300, 0), forced.start(0, 0), "the surplus shares a pair");
+    }
+
+    #[test]
+    fn where_pairs_are_short_a_session_still_has_many_in_turn() {
+        let one = vec!["10.0.0.1".parse().expect("address")];
+        // 50,000 or 100,000 on 64,511 ports of one address, for 12 destinations.
+        for connections in [60, 150, 1_000] {
+            let plan = Sources::given(connections, one.clone(), ports(), 12, false).expect("fits");
+            let starts: HashSet<_> = (0..20).map(|turn| plan.start(7, turn)).collect();
+            assert_eq!(starts.len(), 20, "{connections}");
+        }
+        let all = Sources::given(1_200, one, ports(), 12, false).expect("fits exactly");
+        assert_eq!(all.turns, Turns::Barred);
     }
 
     #[test]
