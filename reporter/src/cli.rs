@@ -110,6 +110,14 @@ pub struct RunArgs {
     #[arg(long, default_value = "1s", value_parser = duration_ns, value_name = "TIME")]
     pub restart_delay: u64,
 
+    /// What befalls the cluster in the failover stage; drain and node-loss need --backend swarm
+    #[arg(long, value_enum, default_value_t = Failover::Kill)]
+    pub failover: Failover,
+
+    /// Leave the scaling stage out
+    #[arg(long)]
+    pub no_scaling: bool,
+
     /// What the stack consists of, with --backend swarm
     #[command(flatten)]
     pub swarm: crate::swarm::cli::RunOptions,
@@ -166,6 +174,19 @@ pub enum Backend {
     Local,
     /// The stack on Docker Swarm, which `reporter swarm init` prepares
     Swarm,
+}
+
+/// See [`RunArgs::failover`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failover {
+    /// One replica gets SIGKILL
+    Kill,
+    /// One node gives up its replicas, and takes part again after the stage
+    Drain,
+    /// One node is gone: --node-off ends it
+    NodeLoss,
+    /// Nothing: the stage is left out
+    None,
 }
 
 /// See [`RunArgs::protocol`].

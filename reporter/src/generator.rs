@@ -379,7 +379,7 @@ fn latency_label(latency_ns: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::plan::{Profile, Wanted, plan};
+    use crate::run::plan::{Blow, Profile, Wanted, plan};
 
     fn setup(protocol: Protocol) -> Setup {
         Setup {
@@ -400,6 +400,9 @@ mod tests {
             rate_per_s: Some(12.5),
             heartbeat_ns: 30 * SECOND_NS,
             fixed: None,
+            failover: Some(Blow::Kill),
+            rolling_update: false,
+            scaling: true,
         });
         let urls = ["http://127.0.0.11:8080/mcp".to_owned()];
         let line = |stage: &Stage| {

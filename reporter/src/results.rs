@@ -94,14 +94,16 @@ pub struct Results {
     pub thresholds: Vec<ThresholdResult>,
     /// In the order of the run.
     pub stages: Vec<StageResult>,
-    /// The kill with the longest recovery; `null` if no replica was killed.
+    /// The kill, drain or node loss with the longest recovery; `null` if there was none.
     pub failover: Option<FailoverResult>,
-    /// Every kill, in order.
+    /// Every kill, node drain, node loss and rolling update, in order.
     pub failovers: Vec<FailoverResult>,
     /// Every change of the number of replicas, in order.
     pub scaling: Vec<ScalingResult>,
     /// One for each replica address that was seen.
     pub replicas: Vec<ReplicaResult>,
+    /// The balancer that the load went through, in each stage; empty if it went through none.
+    pub balancer: Vec<BalancerResult>,
     /// The load generator's own load.
     pub generator: GeneratorResult,
     /// What makes a figure or the whole run doubtful, and what was found to be in order.
@@ -165,7 +167,7 @@ pub enum ThresholdOrigin {
 pub struct StageResult {
     /// Unique in the run.
     pub name: String,
-    /// `baseline`, `stress`, `failover`, or `scaling`.
+    /// `baseline`, `stress`, `failover`, `scaling`, or `update`.
     pub kind: String,
     /// Why it did not run or was cut short.
     pub skipped: Option<String>,
@@ -356,14 +358,19 @@ pub struct Mark {
     pub text: String,
 }
 
-/// One killed replica, and how the service came back. All durations begin at the kill.
+/// One killed replica, or another blow to the cluster, and how the service came back. All durations
+/// begin at the kill or the command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailoverResult {
     /// The stage it happened in.
     pub stage: String,
-    /// The killed replica's address.
+    /// `kill`, `node_drain`, `node_loss` or `rolling_update`.
+    pub cause: String,
+    /// The killed replica's address, the node's name, or the service's.
     pub replica: String,
-    /// The kill, just before the signal was sent.
+    /// Replicas that ended by it.
+    pub replicas: u64,
+    /// The kill or the command, just before it was sent.
     pub killed_at_ns: u64,
     /// The first failed load request or lost connection; `null`: no error was seen.
     pub first_error_ns: Option<u64>,
@@ -378,12 +385,58 @@ pub struct FailoverResult {
     pub sessions_reestablished: u64,
     /// Until the last lost session was alive again; `null`: never.
     pub sessions_recovered_ns: Option<u64>,
-    /// Until the replica's process was started again; `null`: never.
+    /// Until the replica's process was started again, of several the last one; `null`: never.
     pub replica_started_ns: Option<u64>,
-    /// Until its health endpoint answered again; `null`: never.
+    /// Until its health endpoint answered again, of several the last one's, and the last old one had
+    /// ended; `null`: never.
     pub replica_healthy_ns: Option<u64>,
     /// The later of sessions and replica; `null`: never.
     pub recovery_ns: Option<u64>,
+    /// Until each replica that holds something at the end of the hold phase held within 10 % of
+    /// their mean, and all of them at least 99 % of what was held before; `null`: not in that time.
+    pub balanced_ns: Option<u64>,
+    /// What the shares count: `sessions`, or `descriptors` where the replicas stand behind one
+    /// address; `null`: neither is known.
+    pub share_of: Option<String>,
+    /// What each replica held just before the blow, and at the end of the hold phase.
+    pub shares: Vec<ShareResult>,
+}
+
+impl FailoverResult {
+    /// True for what an operator does on purpose and in steps: its length is no recovery.
+    pub fn is_planned(&self) -> bool {
+        self.cause == "rolling_update"
+    }
+}
+
+/// What a replica held before a blow and after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShareResult {
+    /// Its address.
+    pub replica: String,
+    /// Just before.
+    pub before: u64,
+    /// At the end of the hold phase.
+    pub after: u64,
+}
+
+/// The balancer in one stage. Every figure is the highest of its samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BalancerResult {
+    /// The stage.
+    pub stage: String,
+    /// Clients' connections by its own figures; `null`: it gives none.
+    pub connections: Option<u64>,
+    /// How many it accepts by its own figures; `null`: as many as its descriptors allow.
+    pub connections_max: Option<u64>,
+    /// Descriptors open.
+    pub fds: u64,
+    /// Descriptors that it may open.
+    pub fds_max: u64,
+    /// Memory of its container.
+    pub rss_bytes: u64,
+    /// CPU use in the stage's hold phase, in cores; `null`: too few samples.
+    pub cpu_cores: Option<f64>,
 }
 
 /// One change of the number of replicas.

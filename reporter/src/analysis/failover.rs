@@ -1,4 +1,4 @@
-//! Kills and scale commands: which events belong together, when the service was whole again, and
+//! Kills, other blows to the cluster, and scale commands: which events belong together, when the service was whole again, and
 //! the windows in which failed requests count for them. Pure functions on the run's events.
 
 use super::frame::{Span, Window};
@@ -7,18 +7,23 @@ use super::tally::WindowTally;
 use crate::results::{FailoverResult, ScalingResult};
 use crate::run::record::{EventRecord, EventRecordKind};
 
-/// One kill and what followed.
+/// One kill, or another blow to the cluster, and what followed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KillFacts {
-    /// The killed replica's address.
+    /// `kill`, `node_drain`, `node_loss` or `rolling_update`.
+    pub cause: &'static str,
+    /// The killed replica's address, the node's name, or the service's.
     pub replica: String,
-    /// Just before the signal was sent.
+    /// Replicas that ended by it.
+    pub replicas: u64,
+    /// Just before the signal or the command was sent.
     pub at_ns: u64,
-    /// The replica's target in the log, if it has one.
+    /// The replica's target in the log, if it has one of its own.
     pub target: Option<u16>,
-    /// When its process was started again.
+    /// When its process was started again; of several, the last one.
     pub started_ns: Option<u64>,
-    /// When its health endpoint answered again.
+    /// When its health endpoint answered again; of several, when the last one was healthy and the
+    /// last old one had ended.
     pub healthy_ns: Option<u64>,
     /// The end of the stage.
     pub stage_end_ns: u64,
@@ -51,30 +56,111 @@ pub fn host_of(url: &str) -> &str {
     }
 }
 
-/// The kills among a stage's events.
+/// What each URL is called: its host, or its host with its port where several share a host.
+pub fn names_of<'a>(urls: &[&'a str]) -> Vec<&'a str> {
+    let shared = |host: &str| urls.iter().filter(|other| host_of(other) == host).count() > 1;
+    let name = |url: &&'a str| {
+        let host = host_of(url);
+        match shared(host) {
+            true => {
+                let rest = url.split_once("://").map_or(*url, |(_, rest)| rest);
+                rest.split(['/', '?']).next().unwrap_or(rest)
+            }
+            false => host,
+        }
+    };
+    urls.iter().map(name).collect()
+}
+
+/// What a blow is called; none if the event is none.
+fn cause_of(kind: EventRecordKind) -> Option<&'static str> {
+    match kind {
+        EventRecordKind::Kill => Some("kill"),
+        EventRecordKind::NodeDrain => Some("node_drain"),
+        EventRecordKind::NodeLoss => Some("node_loss"),
+        EventRecordKind::UpdateCommand => Some("rolling_update"),
+        EventRecordKind::ReplicaStart
+        | EventRecordKind::ReplicaHealthy
+        | EventRecordKind::Recovered
+        | EventRecordKind::ReplicaExit
+        | EventRecordKind::ScaleCommand
+        | EventRecordKind::ScaleConverged
+        | EventRecordKind::Drain
+        | EventRecordKind::Stop
+        | EventRecordKind::SessionsConverged
+        | EventRecordKind::Mark => None,
+    }
+}
+
+/// The kills and other blows among a stage's events.
 pub fn kills(events: &[&EventRecord], targets: &[String], stage: Span) -> Vec<KillFacts> {
-    let of_replica = |kind: EventRecordKind, kill: &EventRecord| {
+    let urls: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let names = names_of(&urls);
+    let facts = |event: &&EventRecord| {
+        let cause = cause_of(event.kind)?;
+        Some(match event.kind {
+            EventRecordKind::Kill => kill(cause, event, events, &names, stage),
+            _ => blow(cause, event, events, stage),
+        })
+    };
+    events.iter().filter_map(facts).collect()
+}
+
+fn kill(
+    cause: &'static str,
+    kill: &EventRecord,
+    events: &[&EventRecord],
+    names: &[&str],
+    stage: Span,
+) -> KillFacts {
+    let of_replica = |kind: EventRecordKind| {
         events
             .iter()
             .find(|e| e.kind == kind && e.replica == kill.replica && e.at_ns >= kill.at_ns)
             .map(|e| e.at_ns)
     };
-    events
-        .iter()
-        .filter(|event| event.kind == EventRecordKind::Kill)
-        .map(|kill| KillFacts {
-            replica: kill.replica.clone(),
-            at_ns: kill.at_ns,
-            target: targets
-                .iter()
-                .position(|url| host_of(url) == kill.replica)
-                .and_then(|index| u16::try_from(index).ok()),
-            started_ns: of_replica(EventRecordKind::ReplicaStart, kill),
-            healthy_ns: of_replica(EventRecordKind::ReplicaHealthy, kill),
-            stage_end_ns: stage.end_ns,
-            victims: Victims::default(),
-        })
-        .collect()
+    let target = names.iter().position(|name| *name == kill.replica);
+    KillFacts {
+        cause,
+        replica: kill.replica.clone(),
+        replicas: 1,
+        at_ns: kill.at_ns,
+        target: target.and_then(|index| u16::try_from(index).ok()),
+        started_ns: of_replica(EventRecordKind::ReplicaStart),
+        healthy_ns: of_replica(EventRecordKind::ReplicaHealthy),
+        stage_end_ns: stage.end_ns,
+        victims: Victims::default(),
+    }
+}
+
+/// One that concerns several replicas: what follows until the cluster was whole belongs to it.
+fn blow(
+    cause: &'static str,
+    blow: &EventRecord,
+    events: &[&EventRecord],
+    stage: Span,
+) -> KillFacts {
+    let recovered =
+        |e: &&&EventRecord| e.kind == EventRecordKind::Recovered && e.at_ns >= blow.at_ns;
+    let recovered_ns = events.iter().find(recovered).map(|e| e.at_ns);
+    let until_ns = recovered_ns.unwrap_or(stage.end_ns);
+    let inside =
+        || events.iter().filter(|event| blow.at_ns <= event.at_ns && event.at_ns <= until_ns);
+    let last = |kind: EventRecordKind| inside().filter(|e| e.kind == kind).map(|e| e.at_ns).max();
+    let ended_ns = last(EventRecordKind::ReplicaExit);
+    // The records' own times; the moment at which the driver saw it is later.
+    let whole_ns = last(EventRecordKind::ReplicaHealthy).max(ended_ns).or(recovered_ns);
+    KillFacts {
+        cause,
+        replica: blow.replica.clone(),
+        replicas: inside().filter(|e| e.kind == EventRecordKind::ReplicaExit).count() as u64,
+        at_ns: blow.at_ns,
+        target: None,
+        started_ns: last(EventRecordKind::ReplicaStart),
+        healthy_ns: recovered_ns.and(whole_ns),
+        stage_end_ns: stage.end_ns,
+        victims: Victims::default(),
+    }
 }
 
 /// The scale commands among a stage's events; what follows belongs to the command before it.
@@ -127,9 +213,13 @@ pub fn windows(
 }
 
 impl KillFacts {
-    /// For following the sessions: victims are those lost while the replica was down.
+    /// For following the sessions: victims are those lost while the replica was down. Where it is
+    /// not known whose they were, a loss may be seen long after: when the session is asked.
     pub fn for_sessions(&self) -> Kill {
-        let until_ns = self.healthy_ns.unwrap_or(self.stage_end_ns);
+        let until_ns = match self.target {
+            Some(_) => self.healthy_ns.unwrap_or(self.stage_end_ns),
+            None => self.stage_end_ns,
+        };
         Kill { at_ns: self.at_ns, until_ns, target: self.target }
     }
 
@@ -153,7 +243,9 @@ impl KillFacts {
         };
         FailoverResult {
             stage: stage.to_owned(),
+            cause: self.cause.to_owned(),
             replica: self.replica.clone(),
+            replicas: self.replicas,
             killed_at_ns: self.at_ns,
             first_error_ns: first.map(since),
             last_error_ns: (failed.failed > 0).then(|| since(failed.last_ns)),
@@ -164,6 +256,10 @@ impl KillFacts {
             replica_started_ns: self.started_ns.map(since),
             replica_healthy_ns: self.healthy_ns.map(since),
             recovery_ns: self.recovered_at_ns().map(since),
+            // What each replica held is known to the whole of the analysis only.
+            balanced_ns: None,
+            share_of: None,
+            shares: Vec::new(),
         }
     }
 }
@@ -251,6 +347,34 @@ mod tests {
     #[test]
     fn a_replica_that_never_comes_back_means_never() {
         assert_eq!(killed(&[event(100, "kill", "10.0.0.1", 0, 0)]).recovered_at_ns(), None);
+    }
+
+    #[test]
+    fn a_lost_node_is_made_good_when_the_last_replica_is_healthy_by_its_record() {
+        let events = [
+            event(100, "node_loss", "node2", 0, 0),
+            event(100, "replica_exit", "10.0.0.1", 0, 0),
+            event(100, "replica_exit", "10.0.0.2", 0, 0),
+            event(250, "replica_start", "10.0.0.8", 0, 0),
+            event(260, "replica_start", "10.0.0.9", 0, 0),
+            event(300, "replica_healthy", "10.0.0.9", 0, 0),
+            event(310, "replica_healthy", "10.0.0.8", 0, 0),
+            event(320, "recovered", "", 0, 0),
+            event(900, "replica_healthy", "10.0.0.7", 0, 0),
+        ];
+        let kill = killed(&events);
+        assert_eq!((kill.cause, kill.replicas, kill.target), ("node_loss", 2, None));
+        assert_eq!((kill.started_ns, kill.healthy_ns), (Some(260), Some(310)));
+        assert_eq!(kill.for_sessions().until_ns, STAGE.end_ns);
+        let never = killed(&events[..7]);
+        assert_eq!(never.healthy_ns, None, "the driver never saw the cluster whole");
+    }
+
+    #[test]
+    fn replicas_that_share_a_host_are_told_apart_by_their_ports() {
+        let urls =
+            ["http://10.1.0.1:32768/mcp", "http://10.1.0.1:32769/mcp", "http://10.1.0.2:80/"];
+        assert_eq!(names_of(&urls), ["10.1.0.1:32768", "10.1.0.1:32769", "10.1.0.2"]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! It measures and judges nothing: `verdict` does. It reads the folder and nothing else, so that
 //! the same folder always gives the same figures.
 
+pub mod balance;
+pub mod balancer;
 pub mod failover;
 pub mod frame;
 pub mod histogram;
@@ -25,7 +27,7 @@ use serde_json::Value;
 use self::replicas::ByReplica;
 use self::stage::Stage;
 use self::table::Table;
-use crate::results::{GeneratorResult, ReplicaResult};
+use crate::results::{FailoverResult, GeneratorResult, ReplicaResult};
 use crate::run::record::{RUN_FILE, RUN_VERSION, RunRecord, StageKind};
 
 /// Everything measured in a run.
@@ -38,6 +40,8 @@ pub struct Analysis {
     pub processes: ByReplica,
     /// Counters and gauges of the host.
     pub host: Table,
+    /// Samples of the balancer, if the load went through one.
+    pub balancer: Option<Table>,
     /// The stage and time in which memory is judged.
     pub memory_window: Option<replicas::Window>,
     /// One for each replica.
@@ -58,13 +62,16 @@ pub fn read(dir: &Path) -> anyhow::Result<Analysis> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let processes = replicas::by_replica(&Table::read(&dir.join(&run.replicas_csv))?);
     let host = Table::read(&dir.join(&run.host_csv))?;
+    let balancer =
+        run.balancer_csv.as_ref().map(|name| Table::read(&dir.join(name))).transpose()?;
     let memory_window = memory_window(&stages);
-    let replicas = replica_results(&stages, &processes, memory_window.as_ref());
+    let through_balancer = balancer.is_some();
+    let replicas = replica_results(&stages, &processes, memory_window.as_ref(), through_balancer);
     let preflight = run
         .preflight
         .as_ref()
         .and_then(|name| serde_json::from_str(&std::fs::read_to_string(dir.join(name)).ok()?).ok());
-    Ok(Analysis { run, stages, processes, host, memory_window, replicas, preflight })
+    Ok(Analysis { run, stages, processes, host, balancer, memory_window, replicas, preflight })
 }
 
 fn read_run(dir: &Path) -> anyhow::Result<RunRecord> {
@@ -92,6 +99,35 @@ impl Analysis {
         top_stage(&self.stages)
     }
 
+    /// Every kill and every other blow, with what each replica held before and after it.
+    pub fn failovers(&self) -> Vec<FailoverResult> {
+        let one = |stage: &Stage| {
+            let mut failovers = stage.failovers();
+            failovers.iter_mut().for_each(|failover| self.spread(stage, failover));
+            failovers
+        };
+        self.stages.iter().flat_map(one).collect()
+    }
+
+    fn spread(&self, stage: &Stage, failover: &mut FailoverResult) {
+        let Some(frame) = stage.merged.as_ref().map(|merged| &merged.frame) else { return };
+        let Some(hold) = frame.hold else { return };
+        let buckets = &frame.buckets;
+        // What is held in the last whole bucket before each moment.
+        let at = |at_ns: u64| buckets.nearest(at_ns.saturating_sub(buckets.width_ns));
+        let (before, last) = (at(failover.killed_at_ns), at(hold.end_ns));
+        let (of, courses) = match stage.courses() {
+            Some(sessions) => ("sessions", sessions),
+            None => ("descriptors", balance::by_descriptors(&self.processes, buckets)),
+        };
+        failover.shares = balance::shares(&courses, before, last);
+        failover.share_of = (!failover.shares.is_empty()).then(|| of.to_owned());
+        let balanced = balance::balanced(&courses, before, last);
+        failover.balanced_ns = balanced.map(|bucket| {
+            (buckets.start_of(bucket) + buckets.width_ns).saturating_sub(failover.killed_at_ns)
+        });
+    }
+
     /// The generator's load in the stage where its busiest worker was busiest.
     pub fn generator(&self) -> GeneratorResult {
         let share = |stage: &&Stage| stage.generator.cpu_share.unwrap_or(-1.0);
@@ -117,7 +153,7 @@ fn top_stage(stages: &[Stage]) -> Option<&Stage> {
 fn memory_window(stages: &[Stage]) -> Option<replicas::Window> {
     stages
         .iter()
-        .filter(|stage| matches!(stage.record.kind, StageKind::Baseline | StageKind::Stress))
+        .filter(|stage| !stage.record.kind.is_disturbed())
         .filter_map(|stage| {
             let span = stage.merged.as_ref()?.frame.hold?;
             let sessions = stage.alive_in_hold()?;
@@ -132,19 +168,24 @@ fn replica_results(
     stages: &[Stage],
     processes: &ByReplica,
     window: Option<&replicas::Window>,
+    through_balancer: bool,
 ) -> Vec<ReplicaResult> {
     let mut found: BTreeMap<Address, (u64, u64)> = BTreeMap::new();
     for address in processes.keys() {
         found.entry(Address::new(address)).or_default();
     }
-    for target in stages.iter().flat_map(|stage| &stage.targets) {
-        let host = failover::host_of(&target.url);
-        if host.is_empty() {
-            continue;
+    // A balancer's address is no replica's.
+    let own = if through_balancer { &[][..] } else { stages };
+    for stage in own {
+        let urls: Vec<&str> = stage.targets.iter().map(|target| target.url.as_str()).collect();
+        for (name, target) in failover::names_of(&urls).into_iter().zip(&stage.targets) {
+            if name.is_empty() {
+                continue;
+            }
+            let (ok, peak) = found.entry(Address::new(name)).or_default();
+            *ok += target.ok;
+            *peak = (*peak).max(target.sessions_peak);
         }
-        let (ok, peak) = found.entry(Address::new(host)).or_default();
-        *ok += target.ok;
-        *peak = (*peak).max(target.sessions_peak);
     }
     let cpu_span = top_stage(stages).and_then(|stage| stage.merged.as_ref()?.frame.hold);
     found

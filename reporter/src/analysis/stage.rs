@@ -6,6 +6,8 @@ use std::path::Path;
 use latlog::Outcome;
 use serde_json::Value;
 
+use super::balance::Course;
+use super::failover::names_of;
 use super::merge::{self, Merged};
 use super::tally::{ByOutcome, TARGETS_MAX};
 use crate::results::{
@@ -143,7 +145,22 @@ impl Stage {
         })
     }
 
-    /// Its kills.
+    /// What each target held over time, if there were several.
+    pub fn courses(&self) -> Option<Vec<Course>> {
+        let targets = &self.merged.as_ref()?.plan.targets;
+        if targets.len() < 2 {
+            return None;
+        }
+        let urls: Vec<&str> = targets.iter().map(String::as_str).collect();
+        let named = names_of(&urls).into_iter().zip(&self.sessions_by_target);
+        let course = |(name, held): (&str, &Vec<u64>)| Course {
+            replica: name.to_owned(),
+            held: held.clone(),
+        };
+        Some(named.map(course).collect())
+    }
+
+    /// Its kills and other blows.
     pub fn failovers(&self) -> Vec<FailoverResult> {
         let Some(merged) = &self.merged else { return Vec::new() };
         let windows = &merged.tally.windows;
@@ -263,6 +280,10 @@ fn event_name(kind: EventRecordKind) -> &'static str {
         EventRecordKind::ReplicaStart => "replica_start",
         EventRecordKind::ReplicaHealthy => "replica_healthy",
         EventRecordKind::Kill => "kill",
+        EventRecordKind::NodeDrain => "node_drain",
+        EventRecordKind::NodeLoss => "node_loss",
+        EventRecordKind::UpdateCommand => "update_command",
+        EventRecordKind::Recovered => "recovered",
         EventRecordKind::ReplicaExit => "replica_exit",
         EventRecordKind::ScaleCommand => "scale_command",
         EventRecordKind::ScaleConverged => "scale_converged",

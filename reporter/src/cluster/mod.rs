@@ -72,6 +72,28 @@ pub struct Killed {
     pub incarnation: u32,
 }
 
+/// What befalls several replicas at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// The orchestrator is told to move all replicas away from one node.
+    NodeDrain,
+    /// One node is gone, as after a power loss.
+    NodeLoss,
+    /// The orchestrator replaces every replica, a few at a time.
+    RollingUpdate,
+}
+
+/// A disturbance that was begun: the call lies between the two times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disturbed {
+    /// What it concerns: a node's name, or the service.
+    pub what: String,
+    /// Just before the call.
+    pub before_ns: u64,
+    /// Just after it.
+    pub after_ns: u64,
+}
+
 /// One replica at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSample {
@@ -85,10 +107,30 @@ pub struct ReplicaSample {
     pub process: ProcessSample,
 }
 
+/// The balancer in front of the replicas at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalancerSample {
+    /// Its address.
+    pub address: String,
+    /// What the kernel says of it.
+    pub process: ProcessSample,
+    /// Descriptors that it may open.
+    pub fds_max: u64,
+    /// Clients' connections, by its own figures.
+    pub connections: Option<u64>,
+    /// How many it accepts, by its own figures.
+    pub connections_max: Option<u64>,
+}
+
 /// Samples replicas from another thread.
 pub trait Sampler: Send {
     /// All replicas that run at this moment.
     fn sample(&mut self) -> Vec<ReplicaSample>;
+
+    /// The balancer that the load goes through, if it does and the balancer is to be seen.
+    fn balancer(&mut self) -> Option<BalancerSample> {
+        None
+    }
 }
 
 /// A set of replicas under one control.
@@ -115,6 +157,17 @@ pub trait Cluster {
     /// The wanted replicas' addresses, healthy or not, in a fixed order.
     fn endpoints(&self) -> Vec<Endpoint>;
 
+    /// What the generator is given: the replicas' own addresses, or the one that they stand behind.
+    fn targets(&self) -> Vec<String> {
+        self.endpoints().into_iter().map(|endpoint| endpoint.url).collect()
+    }
+
+    /// True if the replicas stand behind one address: then the generator cannot choose among them,
+    /// and learns of a lost session only by asking it.
+    fn behind_one_address(&self) -> bool {
+        false
+    }
+
     /// The endpoints that would go if `to` replicas were wanted.
     fn leaving(&self, to: u32) -> Vec<Endpoint>;
 
@@ -126,6 +179,22 @@ pub trait Cluster {
     /// # Errors
     /// If it does not run or cannot be killed.
     fn kill(&mut self, replica: &str) -> Result<Killed, Failure>;
+
+    /// Begins a disturbance, and notes it in the journal.
+    ///
+    /// # Errors
+    /// If this cluster has no such thing, or the orchestrator refuses.
+    fn disturb(&mut self, what: Disturbance) -> Result<Disturbed, Failure> {
+        Err(Failure::usage(format!("backend {} knows no {what:?}", self.backend())))
+    }
+
+    /// Undoes what a disturbance left behind, such as a drained node.
+    ///
+    /// # Errors
+    /// If the orchestrator refuses.
+    fn restore(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// A source of samples for another thread.
     fn sampler(&self) -> Box<dyn Sampler>;

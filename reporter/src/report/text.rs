@@ -90,7 +90,8 @@ fn write_changes(out: &mut String, results: &Results) {
     for kill in &results.failovers {
         let _ = writeln!(
             out,
-            "\nFailover of {}: recovered {}, {} requests lost, {} of {} sessions back",
+            "\n{} of {}: recovered {}, {} requests lost, {} of {} sessions back",
+            units::words(&kill.cause),
             kill.replica,
             time(kill.recovery_ns),
             units::count(kill.lost_requests),

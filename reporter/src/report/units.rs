@@ -107,6 +107,13 @@ pub fn in_unit(value: f64, unit: &str) -> String {
     }
 }
 
+/// A name of the files, for a sentence to begin with: `node_loss` is `Node loss`.
+pub fn words(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect::<String>().replace('_', " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

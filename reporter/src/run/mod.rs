@@ -19,20 +19,20 @@ pub mod target;
 use anyhow::Context;
 use serde_json::{Map, Value};
 
-use crate::cli::{ProfileArg, RunArgs};
+use crate::cli::{Failover, ProfileArg, RunArgs};
 use crate::clock::{self, SECOND_NS};
-use crate::cluster::Cluster;
 use crate::cluster::launch::{Launcher, own_binary};
 use crate::cluster::local::program_version;
+use crate::cluster::{Cluster, Disturbance};
 use crate::exit::{Exit, Failure};
 use crate::folder::{self, Folder};
 use crate::generator::Setup;
 use console::Console;
 use interrupt::Interrupt;
 use journal::Journal;
-use plan::{Profile, Stage, Wanted};
+use plan::{Blow, Profile, Stage, Wanted};
 use record::{EventRecord, EventRecordKind, HostRecord, RUN_VERSION, RunRecord};
-use sampler::{GENERATOR_CSV, HOST_CSV, REPLICAS_CSV, Sampling};
+use sampler::{BALANCER_CSV, GENERATOR_CSV, HOST_CSV, REPLICAS_CSV, Sampling};
 use stages::{Stages, planned};
 use target::Target;
 
@@ -94,6 +94,14 @@ fn wanted(args: &RunArgs, target: &Target) -> Wanted {
         rate_per_s: args.rate,
         heartbeat_ns: args.heartbeat,
         fixed: target.fixed(),
+        failover: match args.failover {
+            Failover::Kill => Some(Blow::Kill),
+            Failover::Drain => Some(Blow::Many(Disturbance::NodeDrain)),
+            Failover::NodeLoss => Some(Blow::Many(Disturbance::NodeLoss)),
+            Failover::None => None,
+        },
+        rolling_update: args.swarm.rolling_update,
+        scaling: !args.no_scaling,
     }
 }
 
@@ -138,6 +146,7 @@ fn first_record(
         replicas_csv: REPLICAS_CSV.to_owned(),
         generator_csv: GENERATOR_CSV.to_owned(),
         host_csv: HOST_CSV.to_owned(),
+        balancer_csv: target.through_balancer(args).then(|| BALANCER_CSV.to_owned()),
         preflight: None,
         cluster: None,
         host,
@@ -179,7 +188,8 @@ impl Run {
         }
         let expected_s = plan::expected_ns(stages) / SECOND_NS;
         self.console.progress(&format!("{} stages, about {expected_s} s", stages.len()));
-        let sampling = Sampling::start(&self.folder, cluster.sampler())
+        let through_balancer = self.record.balancer_csv.is_some();
+        let sampling = Sampling::start(&self.folder, cluster.sampler(), through_balancer)
             .context("cannot write samples to the results folder")?;
         let failure = self.walk(args, setup, stages, cluster.as_mut(), &sampling)?;
         cluster.teardown();

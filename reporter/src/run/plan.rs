@@ -7,11 +7,11 @@
 //! | quick | baseline | 100 | 200 | 5 s |
 //! | quick | stress below the top | 1K, 10K, 50K, 100K | by size | 10 s |
 //! | quick | stress at the top | N | by size | until each session has had its turn, at least 10 s |
-//! | quick | failover, scaling | N | as the top | steps with 5 s between them |
+//! | quick | failover, update, scaling | N | as the top | steps with 5 s between them |
 //! | full | baseline | 100 | 200 | 5 min |
 //! | full | stress below the top | as quick | by size | 10 min |
 //! | full | stress at the top | N | by size | 40 min |
-//! | full | failover, scaling | N | as the top | steps with 3 min between them |
+//! | full | failover, update, scaling | N | as the top | steps with 3 min between them |
 //!
 //! "By size": 1,000/s up to 1K connections, 2,000/s up to 10K, 3,000/s up to 50K, 3,500/s above
 //! and in the stages with N connections, and never less than it takes for every session to be asked
@@ -19,6 +19,7 @@
 
 use super::record::StageKind;
 use crate::clock::SECOND_NS;
+use crate::cluster::Disturbance;
 use crate::folder::count_label;
 
 const MINUTE_NS: u64 = 60 * SECOND_NS;
@@ -104,6 +105,53 @@ pub struct Wanted {
     pub heartbeat_ns: u64,
     /// Why replicas can be neither killed nor scaled; none if they can.
     pub fixed: Option<String>,
+    /// What befalls the cluster in the failover stage; none: there is no such stage.
+    pub failover: Option<Blow>,
+    /// Whether every replica is replaced in a stage of its own.
+    pub rolling_update: bool,
+    /// Whether the number of replicas is changed.
+    pub scaling: bool,
+}
+
+/// What befalls the cluster while connections are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// One replica is killed.
+    Kill,
+    /// Several replicas go at once.
+    Many(Disturbance),
+}
+
+impl Blow {
+    /// The name in marks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Many(Disturbance::NodeDrain) => "node_drain",
+            Self::Many(Disturbance::NodeLoss) => "node_loss",
+            Self::Many(Disturbance::RollingUpdate) => "rolling_update",
+        }
+    }
+
+    fn expected_ns(self) -> u64 {
+        match self {
+            Self::Kill => 5 * SECOND_NS,
+            Self::Many(Disturbance::NodeDrain) => 10 * SECOND_NS,
+            Self::Many(Disturbance::NodeLoss) => 20 * SECOND_NS,
+            Self::Many(Disturbance::RollingUpdate) => MINUTE_NS,
+        }
+    }
+
+    /// How long replicas and sessions may take to be all there again.
+    fn recovery_ns_max(self) -> u64 {
+        match self {
+            Self::Kill => MINUTE_NS,
+            // Two minutes for a node that stops by its grace periods or is missed by heartbeats;
+            // an update goes through all replicas, a few at a time, with pauses.
+            Self::Many(Disturbance::NodeDrain | Disturbance::NodeLoss) => 2 * MINUTE_NS,
+            Self::Many(Disturbance::RollingUpdate) => 10 * MINUTE_NS,
+        }
+    }
 }
 
 /// One stage: one run of the generator.
@@ -135,11 +183,13 @@ pub enum Steps {
         /// Duration of the measured phase.
         hold_ns: u64,
     },
-    /// One replica is killed, then everything must come back.
+    /// Something befalls the cluster, then everything must come back.
     Failover {
-        /// Quiet time before the kill and after the recovery.
+        /// What.
+        blow: Blow,
+        /// Quiet time before it and after the recovery.
         steady_ns: u64,
-        /// How long the replica and its sessions may take to come back.
+        /// How long the replicas and the sessions may take to come back.
         recovery_ns_max: u64,
     },
     /// Replicas are added, then taken away.
@@ -172,22 +222,35 @@ pub fn plan(wanted: &Wanted) -> Vec<Stage> {
     for connections in below.chain([wanted.connections]) {
         stages.push(stress(wanted, times, connections));
     }
-    stages.push(Stage {
-        name: "failover".to_owned(),
-        kind: StageKind::Failover,
-        steps: Steps::Failover { steady_ns: times.steady_ns, recovery_ns_max: MINUTE_NS },
-        skipped: wanted.fixed.clone(),
-        ..stress(wanted, times, wanted.connections)
-    });
-    let (up, down) = scaling_counts(wanted.replicas);
-    stages.push(Stage {
-        name: "scaling".to_owned(),
-        kind: StageKind::Scaling,
-        steps: Steps::Scaling { up, down, steady_ns: times.steady_ns, move_ns_max: MINUTE_NS },
-        skipped: wanted.fixed.clone(),
-        ..stress(wanted, times, wanted.connections)
-    });
+    if let Some(blow) = wanted.failover {
+        stages.push(disturbed(wanted, times, "failover", StageKind::Failover, blow));
+    }
+    if wanted.rolling_update {
+        let blow = Blow::Many(Disturbance::RollingUpdate);
+        stages.push(disturbed(wanted, times, "rolling-update", StageKind::Update, blow));
+    }
+    if wanted.scaling {
+        let (up, down) = scaling_counts(wanted.replicas);
+        stages.push(Stage {
+            name: "scaling".to_owned(),
+            kind: StageKind::Scaling,
+            steps: Steps::Scaling { up, down, steady_ns: times.steady_ns, move_ns_max: MINUTE_NS },
+            skipped: wanted.fixed.clone(),
+            ..stress(wanted, times, wanted.connections)
+        });
+    }
     stages
+}
+
+fn disturbed(wanted: &Wanted, times: &Times, name: &str, kind: StageKind, blow: Blow) -> Stage {
+    let recovery_ns_max = blow.recovery_ns_max();
+    Stage {
+        name: name.to_owned(),
+        kind,
+        steps: Steps::Failover { blow, steady_ns: times.steady_ns, recovery_ns_max },
+        skipped: wanted.fixed.clone(),
+        ..stress(wanted, times, wanted.connections)
+    }
 }
 
 fn stress(wanted: &Wanted, times: &Times, connections: u64) -> Stage {
@@ -249,7 +312,7 @@ impl Stage {
         let ramp_ns = self.ramp_ns();
         let held_ns = match self.steps {
             Steps::Hold { hold_ns } => hold_ns,
-            Steps::Failover { steady_ns, .. } => 2 * steady_ns + 5 * SECOND_NS,
+            Steps::Failover { blow, steady_ns, .. } => 2 * steady_ns + blow.expected_ns(),
             Steps::Scaling { steady_ns, .. } => 3 * steady_ns + ramp_ns + 5 * SECOND_NS,
         };
         // Ending the sessions takes about as long as making them.
@@ -302,6 +365,9 @@ mod tests {
             rate_per_s: None,
             heartbeat_ns: 30 * SECOND_NS,
             fixed: None,
+            failover: Some(Blow::Kill),
+            rolling_update: false,
+            scaling: true,
         }
     }
 
@@ -384,6 +450,21 @@ mod tests {
             let driven = matches!(stage.kind, StageKind::Failover | StageKind::Scaling);
             assert_eq!(stage.skipped.is_some(), driven, "{}", stage.name);
         }
+    }
+
+    #[test]
+    fn stages_that_disturb_are_those_that_were_asked_for() {
+        let base = wanted(Profile::Quick, 1_000);
+        let bare = plan(&Wanted { failover: None, scaling: false, ..base.clone() });
+        assert_eq!(names(&bare), ["baseline", "stress-1k"]);
+        let failover = Some(Blow::Many(Disturbance::NodeLoss));
+        let all = plan(&Wanted { failover, rolling_update: true, ..base });
+        assert_eq!(names(&all)[2..], ["failover", "rolling-update", "scaling"]);
+        let Steps::Failover { blow, recovery_ns_max, .. } = all[3].steps else {
+            panic!("an update")
+        };
+        assert_eq!((blow.name(), recovery_ns_max), ("rolling_update", 10 * MINUTE_NS));
+        assert!(all[2..].iter().all(|stage| stage.kind.is_disturbed()));
     }
 
     #[test]

@@ -92,6 +92,13 @@ pub fn open_descriptors(pid: u32) -> Option<u64> {
     }
 }
 
+/// The soft RLIMIT_NOFILE of a process.
+pub fn nofile_of(pid: u32) -> Option<u64> {
+    let limits = text(format!("/proc/{pid}/limits"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// `/proc/<pid>/stat` (man 5 proc_pid_stat): fields 14, 15, 20 and 24. The name in field 2 may
 /// hold spaces and parentheses, so counting starts after the last one.
 fn parse_stat(stat: &str, units: Units) -> Option<ProcessSample> {

@@ -66,6 +66,10 @@ pub struct RunRecord {
     pub generator_csv: String,
     /// One line a second for the host; see [`HOST_HEADER`].
     pub host_csv: String,
+    /// One line a second for the balancer that the load went through; see [`BALANCER_HEADER`]. None
+    /// if it went through none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer_csv: Option<String>,
     /// The preflight's findings, if it ran.
     pub preflight: Option<String>,
     /// What the backend says of the cluster: engine and nodes, the path of the load and how many
@@ -99,6 +103,8 @@ pub enum StageKind {
     Failover,
     /// The number of replicas changes up and down under load.
     Scaling,
+    /// Every replica is replaced under load, a few at a time.
+    Update,
 }
 
 impl StageKind {
@@ -109,6 +115,15 @@ impl StageKind {
             Self::Stress => "stress",
             Self::Failover => "failover",
             Self::Scaling => "scaling",
+            Self::Update => "update",
+        }
+    }
+
+    /// True if replicas are killed, moved, scaled or replaced: losses are the stage's purpose.
+    pub fn is_disturbed(self) -> bool {
+        match self {
+            Self::Baseline | Self::Stress => false,
+            Self::Failover | Self::Scaling | Self::Update => true,
         }
     }
 }
@@ -150,6 +165,15 @@ pub enum EventRecordKind {
     ReplicaHealthy,
     /// SIGKILL was sent: `at_ns` is just before the call, `until_ns` just after it.
     Kill,
+    /// A node was told to give up its replicas; `replica` is its name. `at_ns` is just before the
+    /// call, `until_ns` just after it, as with the next two.
+    NodeDrain,
+    /// A node was ended as by a power loss; `replica` is its name.
+    NodeLoss,
+    /// The orchestrator was told to replace every replica; `replica` is the service.
+    UpdateCommand,
+    /// After one of these three: the replicas wanted are healthy, and the others have ended.
+    Recovered,
     /// A replica's process was seen to have ended.
     ReplicaExit,
     /// The number of replicas wanted changed, `from` -> `to`.
@@ -246,6 +270,11 @@ pub const REPLICAS_HEADER: &str = "at_ns,replica,pid,incarnation,rss_bytes,cpu_n
 
 /// Columns of the generator's samples; the process is another one in each stage.
 pub const GENERATOR_HEADER: &str = "at_ns,stage,pid,rss_bytes,cpu_ns,fds,threads";
+
+/// Columns of the balancer's samples. `fds_max` is its limit; `connections` are clients', and
+/// `connections_max` how many it accepts, both by its own figures and empty where it has none.
+pub const BALANCER_HEADER: &str =
+    "at_ns,address,rss_bytes,cpu_ns,fds,fds_max,connections,connections_max";
 
 /// Columns of the host's samples. Counters are since boot, `mem_available_bytes`, `load_1min`,
 /// `sockets_*` and `conntrack_count` are gauges; a column that the host does not have is empty.

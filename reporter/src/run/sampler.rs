@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::procfs::{self, Units};
-use super::record::{GENERATOR_HEADER, HOST_HEADER, REPLICAS_HEADER};
+use super::record::{BALANCER_HEADER, GENERATOR_HEADER, HOST_HEADER, REPLICAS_HEADER};
 use crate::clock::{self, SECOND_NS};
-use crate::cluster::Sampler;
+use crate::cluster::{BalancerSample, Sampler};
 use crate::folder::Folder;
 
 /// The files, relative to the results folder.
@@ -18,6 +18,8 @@ pub const REPLICAS_CSV: &str = "metrics/replicas.csv";
 pub const GENERATOR_CSV: &str = "metrics/generator.csv";
 /// See [`REPLICAS_CSV`].
 pub const HOST_CSV: &str = "metrics/host.csv";
+/// See [`REPLICAS_CSV`].
+pub const BALANCER_CSV: &str = "metrics/balancer.csv";
 
 const EVERY_NS: u64 = SECOND_NS;
 /// Longest delay between [`Sampling::stop`] and the thread's end.
@@ -34,17 +36,25 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Creates the files and starts.
+    /// Creates the files and starts; the balancer's only if the load goes through one.
     ///
     /// # Errors
     /// If a file cannot be created.
-    pub fn start(folder: &Folder, replicas: Box<dyn Sampler>) -> io::Result<Self> {
+    pub fn start(
+        folder: &Folder,
+        replicas: Box<dyn Sampler>,
+        through_balancer: bool,
+    ) -> io::Result<Self> {
         let generator = GeneratorNow::default();
         let stop = Arc::new(AtomicBool::new(false));
         let mut files = Files {
             replicas: create(folder, REPLICAS_CSV, REPLICAS_HEADER)?,
             generator: create(folder, GENERATOR_CSV, GENERATOR_HEADER)?,
             host: create(folder, HOST_CSV, HOST_HEADER)?,
+            balancer: match through_balancer {
+                true => Some(create(folder, BALANCER_CSV, BALANCER_HEADER)?),
+                false => None,
+            },
             units: Units::of_this_host(),
         };
         let (now, stopped, mut source) = (Arc::clone(&generator), Arc::clone(&stop), replicas);
@@ -95,6 +105,7 @@ struct Files {
     replicas: File,
     generator: File,
     host: File,
+    balancer: Option<File>,
     units: Units,
 }
 
@@ -117,6 +128,11 @@ impl Files {
         }
         // One write a sample: a reader never finds half a line but the last.
         self.replicas.write_all(lines.as_bytes())?;
+        if let Some(file) = &mut self.balancer
+            && let Some(sample) = source.balancer()
+        {
+            file.write_all(balancer_line(at_ns, &sample).as_bytes())?;
+        }
         let generator = now.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((stage, pid)) = generator
             && let Some(process) = procfs::process(pid, self.units)
@@ -129,6 +145,22 @@ impl Files {
         }
         self.host.write_all(host_line(at_ns, self.units).as_bytes())
     }
+}
+
+/// One line under [`BALANCER_HEADER`].
+fn balancer_line(at_ns: u64, sample: &BalancerSample) -> String {
+    let own = |figure: Option<u64>| figure.map_or_else(String::new, |figure| figure.to_string());
+    let process = &sample.process;
+    format!(
+        "{at_ns},{},{},{},{},{},{},{}\n",
+        sample.address,
+        process.rss_bytes,
+        process.cpu_ns,
+        process.fds,
+        sample.fds_max,
+        own(sample.connections),
+        own(sample.connections_max)
+    )
 }
 
 /// One line under [`HOST_HEADER`]; what this host does not tell stays empty.
@@ -191,6 +223,7 @@ mod tests {
         let out = tempfile::tempdir().expect("a folder");
         let folder = Folder::create(out.path(), 1_000, 0).expect("a folder");
         let mut files = Files {
+            balancer: None,
             replicas: create(&folder, REPLICAS_CSV, REPLICAS_HEADER).expect("creates"),
             generator: create(&folder, GENERATOR_CSV, GENERATOR_HEADER).expect("creates"),
             host: create(&folder, HOST_CSV, HOST_HEADER).expect("creates"),
@@ -212,7 +245,7 @@ mod tests {
     fn the_thread_samples_until_it_is_stopped() {
         let out = tempfile::tempdir().expect("a folder");
         let folder = Folder::create(out.path(), 1_000, 0).expect("a folder");
-        let sampling = Sampling::start(&folder, Box::new(One)).expect("starts");
+        let sampling = Sampling::start(&folder, Box::new(One), false).expect("starts");
         sampling.watch_generator(None);
         let has_sample = || {
             let text = std::fs::read_to_string(folder.join(HOST_CSV)).expect("reads");

@@ -71,7 +71,7 @@ impl Stages<'_> {
         }
         self.journal.set_stage(&stage.name);
         record.start_ns = clock::mono_ns();
-        let urls: Vec<String> = cluster.endpoints().into_iter().map(|e| e.url).collect();
+        let urls = cluster.targets();
         let log_dir = self.folder.join(&record.log_dir);
         let json = self.folder.join(&record.json);
         let arguments = arguments(self.setup, stage, &urls, &log_dir, &json);

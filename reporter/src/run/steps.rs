@@ -1,14 +1,15 @@
-//! What is done to the cluster while the generator holds its connections: the kill, the scaling.
+//! What is done to the cluster while the generator holds its connections: a kill, a node's loss, an
+//! update, the scaling.
 //!
 //! Each step waits for what it can see, has a deadline, and notes what it did and saw. A deadline
 //! that passes is noted and the steps go on: that the sessions did not come back is a result.
 
 use super::journal::Journal;
 use super::live::{Live, Waited, all_alive};
-use super::plan::Steps;
+use super::plan::{Blow, Steps};
 use super::record::{EventRecord, EventRecordKind};
 use crate::clock::{self, SECOND_NS};
-use crate::cluster::{Cluster, Endpoint, even};
+use crate::cluster::{Cluster, Disturbance, Endpoint, even};
 use crate::exit::Failure;
 use crate::generator::Command;
 
@@ -45,11 +46,12 @@ pub fn carry_out(
     let mut stage = Stage { live, cluster, journal };
     match stage.live.stage().steps {
         Steps::Hold { hold_ns } => stage.hold(hold_ns),
-        Steps::Failover { steady_ns, recovery_ns_max } => {
+        Steps::Failover { blow, steady_ns, recovery_ns_max } => {
             stage.gather(heartbeat_ns)?;
             stage.steady(steady_ns)?;
-            stage.kill_one(recovery_ns_max)?;
-            stage.steady(steady_ns)
+            stage.strike(blow, recovery_ns_max)?;
+            stage.steady(steady_ns)?;
+            stage.cluster.restore().map_err(Stopped::Failed)
         }
         Steps::Scaling { up, down, steady_ns, move_ns_max } => {
             stage.gather(heartbeat_ns)?;
@@ -114,32 +116,69 @@ impl Stage<'_, '_> {
         reached(self.live.steady(duration_ns)).map(|_| ())
     }
 
-    fn kill_one(&mut self, recovery_ns_max: u64) -> Result<(), Stopped> {
-        let endpoints = self.cluster.endpoints();
-        let Some(victim) = endpoints.get(1).or(endpoints.first()) else {
-            return Err(Stopped::Failed(Failure::invalid("there is no replica to kill")));
+    /// Lets it happen and waits until replicas and sessions are all there again.
+    fn strike(&mut self, blow: Blow, recovery_ns_max: u64) -> Result<(), Stopped> {
+        let after_ns = match blow {
+            Blow::Kill => self.kill_one()?,
+            Blow::Many(what) => {
+                self.live.say(&format!("{} begins", blow.name()));
+                self.mark(blow.name(), "");
+                let disturbed = self.cluster.disturb(what).map_err(Stopped::Failed)?;
+                self.live.say(&format!("{}: {}", blow.name(), disturbed.what));
+                disturbed.after_ns
+            }
         };
+        // A lost node closes no connection: its sessions are missed when they are asked.
+        let silent = blow == Blow::Many(Disturbance::NodeLoss);
+        let turn_ns = if silent { self.turn_ns() } else { self.unseen_ns() };
         let planned = self.live.stage().connections;
-        self.live.say(&format!("SIGKILL to replica {}", victim.replica));
-        self.mark("kill", &victim.replica);
-        let killed = self.cluster.kill(&victim.replica).map_err(Stopped::Failed)?;
         let cluster = &*self.cluster;
-        let mut failure = None;
-        let deadline_ns = killed.after_ns + recovery_ns_max;
-        let met = self.live.wait(deadline_ns, |status| {
-            let back = cluster.settled().unwrap_or_else(|why| {
-                failure = Some(why);
-                true
-            });
-            let fresh = status.t_ns > killed.after_ns + STATUS_AGE_NS;
-            failure.is_some() || (back && fresh && all_alive(status, planned))
+        let (mut failure, mut back_ns) = (None, None);
+        let met = self.live.wait(after_ns + recovery_ns_max, |status| {
+            match cluster.settled() {
+                Ok(true) => back_ns = back_ns.or(Some(clock::mono_ns())),
+                Ok(false) => back_ns = None,
+                Err(why) => failure = Some(why),
+            }
+            let asked_ns = after_ns.max(back_ns.unwrap_or(u64::MAX).saturating_add(turn_ns));
+            let fresh = status.t_ns > asked_ns.saturating_add(STATUS_AGE_NS);
+            failure.is_some() || (fresh && all_alive(status, planned))
         });
         let met = reached(met)?;
         if let Some(failure) = failure {
             return Err(Stopped::Failed(failure));
         }
-        self.tell_sessions(met, "replica healthy and all sessions alive after the kill");
+        if let (Blow::Many(_), Some(back_ns)) = (blow, back_ns) {
+            self.journal.note(EventRecord::at(back_ns, EventRecordKind::Recovered));
+        }
+        let what = match blow {
+            Blow::Kill => "replica healthy and all sessions alive after the kill".to_owned(),
+            Blow::Many(_) => format!("replicas healthy and sessions alive after {}", blow.name()),
+        };
+        self.tell_sessions(met, &what);
         Ok(())
+    }
+
+    /// Kills a replica and gives the time just after it.
+    fn kill_one(&mut self) -> Result<u64, Stopped> {
+        let endpoints = self.cluster.endpoints();
+        let Some(victim) = endpoints.get(1).or(endpoints.first()) else {
+            return Err(Stopped::Failed(Failure::invalid("there is no replica to kill")));
+        };
+        self.live.say(&format!("SIGKILL to replica {}", victim.replica));
+        self.mark("kill", &victim.replica);
+        Ok(self.cluster.kill(&victim.replica).map_err(Stopped::Failed)?.after_ns)
+    }
+
+    /// Time in which every session is asked once.
+    fn turn_ns(&self) -> u64 {
+        let stage = self.live.stage();
+        (stage.connections as f64 / stage.rate_per_s * 1.1 * SECOND_NS as f64) as u64
+    }
+
+    /// How long a lost session may go unseen: behind one address, until it is asked.
+    fn unseen_ns(&self) -> u64 {
+        if self.cluster.behind_one_address() { self.turn_ns() } else { 0 }
     }
 
     fn scale_up(&mut self, to: u32, move_ns_max: u64) -> Result<(), Stopped> {
@@ -150,7 +189,13 @@ impl Stage<'_, '_> {
         self.cluster.scale(to).map_err(Stopped::Failed)?;
         let settled = self.replicas_settle()?;
         self.tell_replicas(settled, from, to);
-        let urls = urls(&self.cluster.endpoints());
+        if self.cluster.behind_one_address() {
+            // Only the balancer could move a session, and a session cannot be moved.
+            let met = self.all_asked_and_alive(move_ns_max)?;
+            self.tell_sessions(met, "all sessions alive where they were, behind one address");
+            return Ok(());
+        }
+        let urls = self.cluster.targets();
         self.live.send(&Command::Targets { urls, rebalance: true });
         self.mark("rebalance", &format!("over {to} replicas"));
         let met = self.sessions_even(move_ns_max)?;
@@ -188,14 +233,18 @@ impl Stage<'_, '_> {
         self.cluster.scale(to).map_err(Stopped::Failed)?;
         let settled = self.replicas_settle()?;
         self.tell_replicas(settled, from, to);
-        let planned = self.live.stage().connections;
-        let since_ns = clock::mono_ns();
-        let met = self.live.wait(since_ns + move_ns_max, |status| {
-            status.t_ns > since_ns && all_alive(status, planned)
-        });
-        let met = reached(met)?;
+        let met = self.all_asked_and_alive(move_ns_max)?;
         self.tell_sessions(met, "all sessions alive on the replicas that are left");
         Ok(())
+    }
+
+    /// Waits until all sessions are alive, by a status that cannot be from before their loss.
+    fn all_asked_and_alive(&mut self, move_ns_max: u64) -> Result<bool, Stopped> {
+        let planned = self.live.stage().connections;
+        let since_ns = clock::mono_ns() + self.unseen_ns();
+        reached(self.live.wait(since_ns + move_ns_max, |status| {
+            status.t_ns > since_ns && all_alive(status, planned)
+        }))
     }
 
     fn replicas_settle(&mut self) -> Result<bool, Stopped> {

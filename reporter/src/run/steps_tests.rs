@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::cluster::launch::Launcher;
-use crate::cluster::{Killed, ReplicaSample, ReplicaStatus, Sampler};
+use crate::cluster::{Disturbed, Killed, ReplicaSample, ReplicaStatus, Sampler};
 use crate::generator::{Generator, Protocol, Setup};
 use crate::run::console::Console;
 use crate::run::interrupt::Interrupt;
@@ -35,6 +35,9 @@ const DEAF: &str = "#!/bin/sh\nread -r line\n";
 struct Memory {
     wanted: u32,
     kills: u32,
+    disturbed: Vec<Disturbance>,
+    restored: u32,
+    one_address: bool,
     /// Asked so often until it settles.
     unsettled: Cell<u32>,
     fails: bool,
@@ -97,6 +100,22 @@ impl Cluster for Memory {
         Ok(Killed { replica, before_ns: now_ns, after_ns: now_ns, incarnation: 1 })
     }
 
+    fn behind_one_address(&self) -> bool {
+        self.one_address
+    }
+
+    fn disturb(&mut self, what: Disturbance) -> Result<Disturbed, Failure> {
+        self.disturbed.push(what);
+        self.unsettled.set(3);
+        let now_ns = clock::mono_ns();
+        Ok(Disturbed { what: "node2".to_owned(), before_ns: now_ns, after_ns: now_ns })
+    }
+
+    fn restore(&mut self) -> Result<(), Failure> {
+        self.restored += 1;
+        Ok(())
+    }
+
     fn sampler(&self) -> Box<dyn Sampler> {
         Box::new(Nothing)
     }
@@ -141,7 +160,11 @@ fn stage(kind: StageKind, steps: Steps) -> PlannedStage {
 }
 
 fn failover() -> PlannedStage {
-    let steps = Steps::Failover { steady_ns: 1_000, recovery_ns_max: 60 * SECOND_NS };
+    struck(Blow::Kill)
+}
+
+fn struck(blow: Blow) -> PlannedStage {
+    let steps = Steps::Failover { blow, steady_ns: 1_000, recovery_ns_max: 60 * SECOND_NS };
     stage(StageKind::Failover, steps)
 }
 
@@ -191,6 +214,29 @@ fn failover_waits_kills_once_and_waits_for_all_to_be_back() {
     assert_eq!(outcome.kinds, [SessionsConverged, SessionsConverged]);
     assert!(outcome.told.contains(r#""cmd":"mark","name":"kill","text":"r1""#), "{}", outcome.told);
     assert_eq!(outcome.exit_code, Some(0));
+}
+
+#[test]
+fn a_node_that_goes_is_waited_for_and_taken_back() {
+    let mut cluster = Memory { wanted: 3, ..Memory::default() };
+    let planned =
+        PlannedStage { rate_per_s: 1_000.0, ..struck(Blow::Many(Disturbance::NodeDrain)) };
+    let outcome = walk(ALIVE, &planned, &mut cluster, &Interrupt::default());
+    assert!(outcome.stopped.is_none(), "{:?}", outcome.stopped);
+    assert_eq!((cluster.kills, cluster.restored), (0, 1));
+    assert_eq!(cluster.disturbed, [Disturbance::NodeDrain]);
+    use EventRecordKind::{Recovered, SessionsConverged};
+    assert_eq!(outcome.kinds, [SessionsConverged, Recovered, SessionsConverged]);
+    assert!(outcome.told.contains(r#""name":"node_drain""#), "{}", outcome.told);
+}
+
+#[test]
+fn behind_one_address_no_session_is_moved() {
+    let mut cluster = Memory { wanted: 3, one_address: true, ..Memory::default() };
+    let planned = PlannedStage { rate_per_s: 1_000.0, ..scaling() };
+    let outcome = walk(ALIVE, &planned, &mut cluster, &Interrupt::default());
+    assert!(outcome.stopped.is_none(), "{:?}", outcome.stopped);
+    assert!(!outcome.told.contains("rebalance\":true"), "{}", outcome.told);
 }
 
 #[test]

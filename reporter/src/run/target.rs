@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cli::{Backend, ProtocolArg, RunArgs};
+use crate::cli::{Backend, Failover, ProtocolArg, RunArgs};
 use crate::cluster::Cluster;
 use crate::cluster::external::{self, External};
 use crate::cluster::launch::{Launcher, own_binary, user_program};
@@ -14,6 +14,7 @@ use crate::generator::Protocol;
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::Journal;
 use crate::run::record::ServerRecord;
+use crate::swarm::cli::{Balancer, Route};
 use crate::swarm::docker::CommandLine;
 
 const PORT: u16 = 8_080;
@@ -58,6 +59,14 @@ impl Target {
         if args.backend == Backend::Swarm {
             return Self::resolve_swarm(args);
         }
+        if matches!(args.failover, Failover::Drain | Failover::NodeLoss)
+            || args.swarm.rolling_update
+        {
+            return Err(Failure::usage(
+                "--failover drain, --failover node-loss and --rolling-update are done by an \
+                 orchestrator: add --backend swarm",
+            ));
+        }
         let Some(server) = &args.server else {
             let program = own_binary(BUNDLED, "ERLMCP_SERVER")?;
             let arguments = BUNDLED_ARGUMENTS.split(' ').map(str::to_owned).collect();
@@ -91,6 +100,14 @@ impl Target {
         match self {
             Self::Program { .. } | Self::Swarm { .. } => None,
             Self::Addresses(_) => Some(external::REASON.to_owned()),
+        }
+    }
+
+    /// True if the load goes through a balancer of the stack.
+    pub fn through_balancer(&self, args: &RunArgs) -> bool {
+        match self {
+            Self::Swarm { .. } => args.swarm.path == Route::Balancer,
+            Self::Program { .. } | Self::Addresses(_) => false,
         }
     }
 
@@ -146,6 +163,9 @@ impl Target {
             Self::Swarm { .. } => {
                 let spec = SwarmSpec {
                     deploy: args.swarm.deploy(args.replicas),
+                    route: args.swarm.path,
+                    node: args.swarm.node.clone(),
+                    node_off: args.swarm.node_off.clone(),
                     entry,
                     restart_delay_ns: args.restart_delay,
                     node_hosts: args.swarm.node_hosts.clone(),
@@ -183,6 +203,24 @@ impl Target {
         if args.server.is_some() {
             return Err(Failure::usage(
                 "--backend swarm runs an image: name yours with --image, not with --server",
+            ));
+        }
+        let (path, balancer) = (args.swarm.path, args.swarm.balancer());
+        if path == Route::Balancer && balancer == Balancer::None {
+            return Err(Failure::usage(
+                "--path balancer needs one: leave --balancer out, or name haproxy or traefik",
+            ));
+        }
+        if path == Route::HostPorts && args.protocol == ProtocolArg::Tcp {
+            return Err(Failure::usage("--path host-ports is for HTTP: only port 8080 has one"));
+        }
+        if path == Route::Balancer && args.protocol == ProtocolArg::Tcp {
+            return Err(Failure::usage("--path balancer is for HTTP; use --path tasks with TCP"));
+        }
+        if args.failover == Failover::NodeLoss && args.swarm.node_off.is_none() {
+            return Err(Failure::usage(
+                "--failover node-loss needs --node-off 'COMMAND', which ends $NODE as a power loss \
+                 would",
             ));
         }
         let shown = args.swarm.image.clone();
@@ -229,6 +267,25 @@ mod tests {
         let target = Target::resolve(&args("10.0.0.1:80,10.0.0.2:80")).expect("resolves");
         assert_eq!(target.replicas(12), 2);
         assert!(target.fixed().is_some());
+    }
+
+    #[test]
+    fn what_only_an_orchestrator_can_do_is_refused_elsewhere_and_paths_must_fit() {
+        let refused = |line: &[&str]| {
+            let words = ["reporter", "run"].iter().chain(line);
+            let Command::Run(args) = Cli::try_parse_from(words).expect("parses").command else {
+                panic!("a run")
+            };
+            let failure = Target::resolve(&args).expect_err("is refused");
+            assert_eq!(failure.exit, Exit::Usage, "{line:?}");
+            failure.message
+        };
+        assert!(refused(&["--failover", "drain"]).contains("--backend swarm"));
+        assert!(refused(&["--rolling-update"]).contains("--backend swarm"));
+        let swarm = |more: &[&'static str]| refused(&[&["--backend", "swarm"], more].concat());
+        assert!(swarm(&["--path", "balancer", "--balancer", "none"]).contains("haproxy"));
+        assert!(swarm(&["--path", "host-ports", "--protocol", "tcp"]).contains("HTTP"));
+        assert!(swarm(&["--failover", "node-loss"]).contains("--node-off"));
     }
 
     #[test]

@@ -131,6 +131,10 @@ pub struct DeployArgs {
     #[arg(long)]
     pub grafana: bool,
 
+    /// Give each replica's port 8080 a free port on its node, chosen by the engine
+    #[arg(long)]
+    pub host_ports: bool,
+
     /// A compose file laid over the stack's own; may be repeated
     #[arg(short = 'c', long = "compose-file", value_name = "FILE")]
     pub overrides: Vec<std::path::PathBuf>,
@@ -144,6 +148,7 @@ impl Default for DeployArgs {
             balancer: Balancer::None,
             monitoring: false,
             grafana: false,
+            host_ports: false,
             overrides: Vec::new(),
         }
     }
@@ -157,9 +162,27 @@ pub struct RunOptions {
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
 
-    /// What stands on port 80 beside the load's own path, which is straight to the tasks
-    #[arg(long, value_enum, default_value_t = Balancer::None)]
-    pub balancer: Balancer,
+    /// What stands on port 80 [default: haproxy with --path balancer, else none]
+    #[arg(long, value_enum)]
+    pub balancer: Option<Balancer>,
+
+    /// The way of the load to the replicas
+    #[arg(long, value_enum, default_value_t = Route::Tasks)]
+    pub path: Route,
+
+    /// The node that --failover drain or node-loss is about
+    /// [default: the one, other than this engine's, that holds most replicas]
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+
+    /// Shell command that ends the node as a power loss would, for --failover node-loss; $NODE is
+    /// its name, such as 'ssh root@$NODE "echo b > /proc/sysrq-trigger"'
+    #[arg(long, value_name = "COMMAND")]
+    pub node_off: Option<String>,
+
+    /// Replace every replica under load, in a stage of its own after the failover
+    #[arg(long)]
+    pub rolling_update: bool,
 
     /// Prometheus on port 9091 and a node exporter on each node; its series are kept in metrics/
     #[arg(long)]
@@ -180,10 +203,41 @@ impl RunOptions {
         DeployArgs {
             replicas,
             image: self.image.clone(),
-            balancer: self.balancer,
+            balancer: self.balancer(),
             monitoring: self.monitoring,
             grafana: false,
+            host_ports: self.path == Route::HostPorts,
             overrides: self.overrides.clone(),
+        }
+    }
+
+    /// The balancer that is deployed.
+    pub fn balancer(&self) -> Balancer {
+        self.balancer.unwrap_or(match self.path {
+            Route::Balancer => Balancer::Haproxy,
+            Route::Tasks | Route::HostPorts => Balancer::None,
+        })
+    }
+}
+
+/// See [`RunOptions::path`].
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// From a container in the overlay network straight to each task's own address
+    Tasks,
+    /// From this host to a port that each task has on its node's own address; never 127.0.0.1
+    HostPorts,
+    /// From a container in the overlay network through the balancer
+    Balancer,
+}
+
+impl Route {
+    /// The name in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tasks => "tasks",
+            Self::HostPorts => "host-ports",
+            Self::Balancer => "balancer",
         }
     }
 }

@@ -299,7 +299,7 @@ impl Job<'_> {
         })?;
         let changed = found.availability != wanted;
         if changed {
-            self.docker.ask(&["node", "update", "--availability", wanted, &found.id])?;
+            ops::availability(self.docker, &found.id, wanted)?;
         }
         if wanted == "drain" {
             self.wait_empty(&found.id)?;

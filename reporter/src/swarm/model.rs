@@ -32,12 +32,19 @@ pub struct Task {
     pub exit_code: i64,
     /// Its address in the overlay network; empty until it has one.
     pub address: String,
+    /// Ports that it has on its node: the container's, the node's.
+    pub ports: Vec<(u16, u16)>,
 }
 
 impl Task {
     /// True if it is to run and runs.
     pub fn runs(&self) -> bool {
         self.state == "running" && self.desired == "running"
+    }
+
+    /// The port of its node that leads to this one of its own.
+    pub fn published(&self, port: u16) -> Option<u16> {
+        self.ports.iter().find(|(own, _)| *own == port).map(|(_, published)| *published)
     }
 
     /// True once its container has ended or will never start.
@@ -101,6 +108,8 @@ fn task(value: &Value) -> Task {
         .find_map(|attached| attached["Addresses"][0].as_str())
         .and_then(|address| address.split('/').next())
         .unwrap_or_default();
+    let port = |value: &Value| u16::try_from(value.as_u64()?).ok().filter(|&port| port > 0);
+    let ports = status["PortStatus"]["Ports"].as_array().into_iter().flatten();
     Task {
         id: text(&value["ID"]),
         slot: value["Slot"].as_u64().and_then(|slot| u32::try_from(slot).ok()).unwrap_or(0),
@@ -114,6 +123,9 @@ fn task(value: &Value) -> Task {
         pid: container["PID"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
         exit_code: container["ExitCode"].as_i64().unwrap_or(0),
         address: address.to_owned(),
+        ports: ports
+            .filter_map(|own| Some((port(&own["TargetPort"])?, port(&own["PublishedPort"])?)))
+            .collect(),
     }
 }
 
@@ -134,7 +146,11 @@ fn node(value: &Value) -> Node {
         state: text(&value["Status"]["State"]),
         role: text(&value["Spec"]["Role"]),
         engine: text(&value["Description"]["Engine"]["EngineVersion"]),
-        address: text(&value["Status"]["Addr"]),
+        // A manager's own address is what it advertises; its status may say 0.0.0.0.
+        address: value["ManagerStatus"]["Addr"]
+            .as_str()
+            .and_then(|advertised| advertised.rsplit_once(':'))
+            .map_or_else(|| text(&value["Status"]["Addr"]), |(address, _)| address.to_owned()),
         labels: labels.map(|(name, value)| (name.clone(), text(value))).collect(),
     }
 }
@@ -208,7 +224,8 @@ mod tests {
 
     const TASK: &str = r#"[{"ID":"t1","Slot":3,"NodeID":"n1","CreatedAt":"2026-11-24T06:00:00Z",
         "Status":{"Timestamp":"2026-11-24T06:00:01.5Z","State":"running","Message":"started",
-          "ContainerStatus":{"ContainerID":"c1","PID":77,"ExitCode":0},"PortStatus":{}},
+          "ContainerStatus":{"ContainerID":"c1","PID":77,"ExitCode":0},"PortStatus":{
+            "Ports":[{"Protocol":"tcp","TargetPort":8080,"PublishedPort":32768,"PublishMode":"host"}]}},
         "DesiredState":"running","NetworksAttachments":[
           {"Network":{"ID":"i","Spec":{"Name":"in","Ingress":true}},"Addresses":["10.0.0.9/24"]},
           {"Network":{"ID":"x","Spec":{"Name":"m"}},"Addresses":["10.0.1.4/24"]}]}]"#;
@@ -220,6 +237,7 @@ mod tests {
         assert!(task.runs() && task.wanted() && !task.ended());
         assert_eq!((task.slot, task.pid, task.address.as_str()), (3, 77, "10.0.1.4"));
         assert_eq!(task.state_real_ns - task.created_real_ns, 1_500_000_000);
+        assert_eq!((task.published(8_080), task.published(9_100)), (Some(32_768), None));
     }
 
     #[test]
@@ -228,6 +246,17 @@ mod tests {
         let task = &read.expect("parses")[0];
         assert_eq!((task.slot, task.address.as_str(), task.pid), (0, "", 0));
         assert!(!task.runs() && !task.ended());
+    }
+
+    #[test]
+    fn a_managers_address_is_the_one_that_it_advertises() {
+        let read = nodes(
+            r#"[{"ID":"m","Status":{"Addr":"0.0.0.0"},"ManagerStatus":{"Addr":"10.1.0.1:2377"}},
+                {"ID":"w","Status":{"Addr":"10.1.0.2"}}]"#,
+        );
+        let addresses: Vec<String> =
+            read.expect("parses").into_iter().map(|node| node.address).collect();
+        assert_eq!(addresses, ["10.1.0.1", "10.1.0.2"]);
     }
 
     #[test]

@@ -177,6 +177,14 @@ pub fn scale(docker: &dyn Docker, replicas: u32) -> Result<(), Trouble> {
     docker.ask(&["service", "scale", "-d", &wanted]).map(|_| ())
 }
 
+/// Sets a node's availability: `active`, `pause` or `drain`.
+///
+/// # Errors
+/// If there is no such node.
+pub fn availability(docker: &dyn Docker, node: &str, wanted: &str) -> Result<(), Trouble> {
+    docker.ask(&["node", "update", "--availability", wanted, node]).map(|_| ())
+}
+
 /// What stands in the way of a service's tasks, if something does: a task that was rejected, or
 /// one that has found no node for a while.
 pub fn obstacle(tasks: &[Task], now_real_ns: u64) -> Option<Trouble> {
@@ -297,6 +305,7 @@ mod tests {
             pid: 0,
             exit_code: 0,
             address: String::new(),
+            ports: Vec::new(),
         }
     }
 

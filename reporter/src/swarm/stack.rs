@@ -27,8 +27,9 @@ pub const NAMESPACE: &str = "com.docker.stack.namespace";
 pub const GRAFANA_SECRET: &str = "erlmcp-grafana-admin";
 
 /// The files as they are deployed, by their names beside `stack.yml`.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("stack.yml", include_str!("../../../swarm-stack/stack.yml")),
+    ("stack.host-ports.yml", include_str!("../../../swarm-stack/stack.host-ports.yml")),
     ("stack.haproxy.yml", include_str!("../../../swarm-stack/haproxy/stack.haproxy.yml")),
     ("haproxy.cfg", include_str!("../../../swarm-stack/haproxy/haproxy.cfg")),
     ("stack.traefik.yml", include_str!("../../../swarm-stack/traefik/stack.traefik.yml")),
@@ -113,6 +114,9 @@ pub struct Wanted {
 /// The call that deploys.
 pub fn deploy_call(wanted: &Wanted, dir: &Path) -> Call {
     let mut files = vec!["stack.yml"];
+    if wanted.args.host_ports {
+        files.push("stack.host-ports.yml");
+    }
     match wanted.args.balancer {
         Balancer::Traefik => files.push("stack.traefik.yml"),
         Balancer::Haproxy => files.push("stack.haproxy.yml"),

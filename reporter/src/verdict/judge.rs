@@ -220,7 +220,11 @@ fn failover(threshold: &Threshold, results: &Results) -> Found {
         Some(scope) => stage == scope || stage.ends_with(&format!("-{scope}")),
         None => true,
     };
-    let kills: Vec<_> = results.failovers.iter().filter(|kill| in_scope(&kill.stage)).collect();
+    let kills: Vec<_> = results
+        .failovers
+        .iter()
+        .filter(|kill| in_scope(&kill.stage) && !kill.is_planned())
+        .collect();
     let Some(last) = kills.last() else {
         let planned = results.stages.iter().find(|stage| stage.kind == "failover");
         return match planned {

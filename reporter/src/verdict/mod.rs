@@ -7,14 +7,13 @@ pub mod next;
 pub mod threshold;
 pub mod validity;
 
-use crate::analysis::Analysis;
 use crate::analysis::frame::Span;
 use crate::analysis::replicas::cpu_cores;
 use crate::analysis::stage::Stage;
+use crate::analysis::{Analysis, balancer};
 use crate::results::{
-    Finding, RESULTS_VERSION, Results, ServerResult, Severity, StageResult, Verdict,
+    BalancerResult, Finding, RESULTS_VERSION, Results, ServerResult, Severity, StageResult, Verdict,
 };
-use crate::run::record::StageKind;
 use validity::StageFacts;
 
 /// The limit that delays of the generator are compared with if p99 has none.
@@ -50,8 +49,10 @@ fn measured(analysis: &Analysis) -> Results {
     let run = &analysis.run;
     let stages: Vec<StageResult> = analysis.stages.iter().map(Stage::result).collect();
     let ended = run.stages.iter().map(|stage| stage.end_ns).max().unwrap_or(0);
-    let failovers: Vec<_> = analysis.stages.iter().flat_map(Stage::failovers).collect();
+    let failovers = analysis.failovers();
     let longest = |recovery: Option<u64>| recovery.unwrap_or(u64::MAX);
+    // An update takes its time by plan.
+    let unplanned = failovers.iter().filter(|failover| !failover.is_planned());
     Results {
         version: RESULTS_VERSION,
         verdict: Verdict::Fail,
@@ -70,10 +71,11 @@ fn measured(analysis: &Analysis) -> Results {
             replicas_planned: run.replicas_planned,
         },
         thresholds: Vec::new(),
-        failover: failovers.iter().max_by_key(|kill| longest(kill.recovery_ns)).cloned(),
+        failover: unplanned.max_by_key(|kill| longest(kill.recovery_ns)).cloned(),
         failovers,
         scaling: analysis.stages.iter().flat_map(Stage::scalings).collect(),
         replicas: analysis.replicas.clone(),
+        balancer: balancer(analysis),
         generator: analysis.generator(),
         findings: Vec::new(),
         logs: analysis
@@ -88,6 +90,16 @@ fn measured(analysis: &Analysis) -> Results {
     }
 }
 
+fn balancer(analysis: &Analysis) -> Vec<BalancerResult> {
+    let Some(table) = &analysis.balancer else { return Vec::new() };
+    let one = |stage: &Stage| {
+        let (record, hold) = (&stage.record, stage.merged.as_ref()?.frame.hold);
+        let span = Span { start_ns: record.start_ns, end_ns: record.end_ns };
+        balancer::in_stage(table, &record.name, span, hold)
+    };
+    analysis.stages.iter().filter_map(one).collect()
+}
+
 fn findings(analysis: &Analysis, p99_limit_ns: f64) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(broken) = &analysis.run.broken {
@@ -100,6 +112,7 @@ fn findings(analysis: &Analysis, p99_limit_ns: f64) -> Vec<Finding> {
         });
     }
     let judged = analysis.top_stage().map(|stage| stage.record.name.as_str());
+    findings.extend(balancer(analysis).iter().filter_map(validity::balancer));
     for stage in &analysis.stages {
         if let Some(facts) = facts(analysis, stage, judged, p99_limit_ns) {
             findings.extend(validity::stage(&facts));
@@ -138,7 +151,7 @@ fn facts(
     Some(StageFacts {
         name: record.name.clone(),
         judged: judged == Some(record.name.as_str()),
-        disturbed: matches!(record.kind, StageKind::Failover | StageKind::Scaling),
+        disturbed: record.kind.is_disturbed(),
         interrupted: analysis.run.interrupted,
         skipped: record.skipped.clone(),
         exit_code: record.exit_code,

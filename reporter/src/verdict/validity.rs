@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::report::units;
-use crate::results::{Finding, LogResult, Severity};
+use crate::results::{BalancerResult, Finding, LogResult, Severity};
 
 /// Busiest worker's CPU share from which it has no reserve.
 pub const CPU_CEILING: f64 = 0.95;
@@ -125,6 +125,21 @@ pub fn stage(facts: &StageFacts) -> Vec<Finding> {
     findings.extend(facts.logs.iter().filter_map(|log| log_damage(facts, log)));
     findings.extend(facts.logs.iter().filter_map(|log| clock_step(facts, log)));
     findings
+}
+
+/// The balancer holds as much as it can: what does not fit is not the replicas' doing.
+pub fn balancer(held: &BalancerResult) -> Option<Finding> {
+    let reached = crate::analysis::balancer::full(held)?;
+    Some(Finding {
+        rule: "balancer".to_owned(),
+        severity: Severity::Suspect,
+        stage: Some(held.stage.clone()),
+        because: format!(
+            "the balancer had {reached}: it is the bottleneck of this stage, not the replicas"
+        ),
+        next: "Raise ERLMCP_NOFILE and ERLMCP_LB_MAXCONN, run more balancers, or use --path tasks."
+            .to_owned(),
+    })
 }
 
 impl StageFacts {

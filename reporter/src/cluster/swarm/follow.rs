@@ -28,6 +28,10 @@ pub struct Follow {
     /// Tasks that this run killed, and whose successor is not there yet.
     killed: HashMap<u32, Killed>,
     killed_ids: HashSet<String>,
+    /// Nodes that are gone, whatever the records say of their tasks.
+    lost: HashSet<String>,
+    /// Nodes that are to hold no task.
+    vacated: HashSet<String>,
     /// How often each slot was started.
     lives: HashMap<u32, u32>,
     /// Under which name a successor's first events are told.
@@ -142,6 +146,31 @@ impl Follow {
         self.killed_ids.insert(task.id.clone());
     }
 
+    /// A node is gone: what ran there has ended, and the orchestrator will find out.
+    pub fn lose(&mut self, node: &str, at_ns: u64, until_ns: u64) -> Vec<EventRecord> {
+        self.lost.insert(node.to_owned());
+        let there = |task: &&Task| task.node == node && task.state == "running";
+        let there: Vec<Task> = self.tasks.iter().filter(there).cloned().collect();
+        let mut events = Vec::new();
+        for task in &there {
+            let text = format!("slot {}: its node is gone", task.slot);
+            let event = self.event(task, at_ns, EventRecordKind::ReplicaExit, text);
+            events.push(EventRecord { until_ns, ..event });
+            if let Some(seen) = self.seen.get_mut(&task.id) {
+                seen.ended = true;
+            }
+        }
+        events
+    }
+
+    /// A node is to hold no task, or may again.
+    pub fn vacate(&mut self, node: &str, empty: bool) {
+        match empty {
+            true => self.vacated.insert(node.to_owned()),
+            false => self.vacated.remove(node),
+        };
+    }
+
     /// How often the task's slot was started.
     pub fn life(&self, task: &Task) -> u32 {
         self.lives.get(&task.slot).copied().unwrap_or(0)
@@ -171,9 +200,13 @@ impl Follow {
 
     /// True if `wanted` tasks serve and no other one still runs.
     pub fn settled(&self, wanted: u32) -> bool {
-        let running = self.tasks.iter().filter(|task| task.state == "running").count();
-        let dying = self.tasks.iter().any(|t| self.killed_ids.contains(&t.id) && t.runs());
-        !dying && running == wanted as usize && self.serving().count() == wanted as usize
+        let here = |task: &&Task| !self.lost.contains(&task.node);
+        let running: Vec<&Task> =
+            self.tasks.iter().filter(here).filter(|task| task.state == "running").collect();
+        let dying = running.iter().any(|t| self.killed_ids.contains(&t.id) && t.runs());
+        let misplaced = running.iter().any(|task| self.vacated.contains(&task.node));
+        let serving = self.serving().filter(here).count();
+        !dying && !misplaced && running.len() == wanted as usize && serving == wanted as usize
     }
 }
 
@@ -197,6 +230,7 @@ mod tests {
             pid: 1,
             exit_code: 137,
             address: address.to_owned(),
+            ports: Vec::new(),
         }
     }
 
@@ -270,5 +304,42 @@ mod tests {
         assert!(follow.look(tasks, &ANCHOR, 12).is_empty());
         assert!(follow.healthy("a", 13).is_some());
         assert!(follow.healthy("a", 14).is_none());
+    }
+
+    #[test]
+    fn a_lost_nodes_tasks_do_not_run_though_their_records_say_so_for_a_while() {
+        let mut follow = Follow::default();
+        let mut tasks = vec![
+            task("a", 1, "10.0.0.2", "running", "running", 10),
+            Task { node: "m".to_owned(), ..task("b", 2, "10.0.0.3", "running", "running", 10) },
+        ];
+        follow.look(tasks.clone(), &ANCHOR, 11);
+        for id in ["a", "b"] {
+            follow.healthy(id, 12);
+        }
+        assert!(follow.settled(2));
+        let events = follow.lose("m", 20, 25);
+        assert_eq!(kinds(&events), [(EventRecordKind::ReplicaExit, "10.0.0.3", 20)]);
+        assert_eq!(events[0].until_ns, 25);
+        assert!(!follow.settled(2));
+        assert_eq!(follow.serving().count(), 2, "clients do not know it before the orchestrator");
+        tasks[1].desired = "shutdown".to_owned();
+        tasks.push(task("c", 2, "10.0.0.4", "running", "running", 30));
+        follow.look(tasks, &ANCHOR, 31);
+        follow.healthy("c", 32);
+        assert!(follow.settled(2));
+        let serving: Vec<&str> = follow.serving().map(|task| task.address.as_str()).collect();
+        assert_eq!(serving, ["10.0.0.2", "10.0.0.4"]);
+    }
+
+    #[test]
+    fn a_drained_node_is_waited_for_although_nothing_has_moved_yet() {
+        let mut follow = Follow::default();
+        follow.look(vec![task("a", 1, "10.0.0.2", "running", "running", 10)], &ANCHOR, 11);
+        follow.healthy("a", 12);
+        follow.vacate("n", true);
+        assert!(!follow.settled(1));
+        follow.vacate("n", false);
+        assert!(follow.settled(1));
     }
 }

@@ -1,19 +1,21 @@
 //! The swarm backend: the stack's replicas, driven through the `docker` command line.
 //!
-//! Load goes straight to the tasks' addresses in the overlay network, from a generator in a
-//! container of that network: no virtual IP, no published port and no proxy is in between. One
-//! thread looks at the orchestrator's records, often while something is going on, and tells the
+//! Load goes the way that `route` knows: straight to the tasks' addresses in the overlay network,
+//! from a generator in a container of that network, or to ports on the nodes, or through the
+//! balancer. One thread looks at the orchestrator's records, often while something is going on, and tells the
 //! generator when tasks come or go. Times of events are the records' own, taken onto
 //! `CLOCK_MONOTONIC`.
 
+mod balancer;
+mod disturb;
 mod follow;
 mod generator;
+mod route;
 mod series;
 mod usage;
 mod watch;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,15 +26,17 @@ use serde_json::{Value, json};
 use self::follow::Follow;
 use self::usage::Group;
 use super::local::Entry;
-use super::probe::Health;
-use super::{Cluster, Endpoint, Killed, Phase, ReplicaSample, ReplicaStatus, Sampler};
+use super::{
+    BalancerSample, Cluster, Disturbance, Disturbed, Endpoint, Killed, Phase, ReplicaSample,
+    ReplicaStatus, Sampler,
+};
 use crate::clock::{self, SECOND_NS};
 use crate::exit::Failure;
 use crate::generator::Remote;
 use crate::run::journal::Journal;
 use crate::run::procfs::{self, ProcessSample, Units};
 use crate::run::record::{EventRecord, EventRecordKind};
-use crate::swarm::cli::DeployArgs;
+use crate::swarm::cli::{DeployArgs, Route};
 use crate::swarm::commands;
 use crate::swarm::docker::{Call, Docker};
 use crate::swarm::model::{Node, Task};
@@ -52,6 +56,12 @@ const LOGS_NS_MAX: u64 = 60 * SECOND_NS;
 pub struct SwarmSpec {
     /// What the stack consists of.
     pub deploy: DeployArgs,
+    /// The load's way to the replicas.
+    pub route: Route,
+    /// The node that a drain or a loss is about, if the user named one.
+    pub node: Option<String>,
+    /// Shell command that ends a node.
+    pub node_off: Option<String>,
     /// Where the load goes.
     pub entry: Entry,
     /// Delay before a replica that died is started again.
@@ -75,6 +85,12 @@ struct Shared {
     ordered_ns: AtomicU64,
     looked_ns: AtomicU64,
     wanted: AtomicU32,
+    /// A rolling update was ordered and is not known to be through.
+    updating: AtomicBool,
+    /// The node that was drained and is to be taken back.
+    drained: Mutex<Option<Node>>,
+    /// The balancer's task, if the load goes through one.
+    balancer: Mutex<Option<Task>>,
     quit: AtomicBool,
     /// The running generator, and the addresses that it was told last.
     remote: Mutex<Option<(Remote, Vec<String>)>>,
@@ -85,21 +101,6 @@ struct Shared {
 impl Shared {
     fn follow(&self) -> MutexGuard<'_, Follow> {
         lock(&self.follow)
-    }
-
-    fn url(&self, task: &Task) -> String {
-        match &self.spec.entry {
-            Entry::Http(path) => format!("http://{}:{PORT}{path}", task.address),
-            Entry::Tcp => format!("tcp://{}:{TCP_PORT}", task.address),
-        }
-    }
-
-    fn health(&self, task: &Task) -> Option<Health> {
-        let ip: IpAddr = task.address.parse().ok()?;
-        Some(match self.spec.entry {
-            Entry::Http(_) => Health::Http(SocketAddr::from((ip, PORT))),
-            Entry::Tcp => Health::Connect(SocketAddr::from((ip, TCP_PORT))),
-        })
     }
 
     /// True if the task's processes are seen from here under the numbers that the engine gives
@@ -145,6 +146,7 @@ impl Swarm {
     ) -> Result<Self, Failure> {
         let engine = ops::manager(docker.as_ref())?;
         let nodes = ops::nodes(docker.as_ref())?;
+        route::check(spec.route, &nodes)?;
         let shared = Shared {
             spec,
             docker,
@@ -156,6 +158,9 @@ impl Swarm {
             ordered_ns: AtomicU64::new(0),
             looked_ns: AtomicU64::new(0),
             wanted: AtomicU32::new(0),
+            updating: AtomicBool::new(false),
+            drained: Mutex::default(),
+            balancer: Mutex::default(),
             quit: AtomicBool::new(false),
             remote: Mutex::default(),
             fds_idle: Mutex::default(),
@@ -185,6 +190,9 @@ impl Swarm {
         let hosts = &shared.spec.node_hosts;
         let deployed = commands::deploy(docker, &args, Some(delay), hosts, deadline_ns, |_| {})?;
         self.image = deployed.image;
+        if shared.spec.route == Route::Balancer {
+            *lock(&shared.balancer) = Some(balancer::await_ready(&shared)?);
+        }
         self.watcher = Some(watch::start(&self.shared));
         Ok(())
     }
@@ -251,7 +259,8 @@ impl Cluster for Swarm {
         }
         let looked_ns = self.shared.looked_ns.load(Ordering::Acquire);
         let fresh = looked_ns > self.shared.ordered_ns.load(Ordering::Acquire);
-        Ok(fresh && self.shared.follow().settled(self.shared.wanted()))
+        let updating = self.shared.updating.load(Ordering::Acquire);
+        Ok(fresh && !updating && self.shared.follow().settled(self.shared.wanted()))
     }
 
     fn endpoints(&self) -> Vec<Endpoint> {
@@ -259,6 +268,17 @@ impl Cluster for Swarm {
         let endpoint =
             |task: &Task| Endpoint { replica: task.address.clone(), url: self.shared.url(task) };
         follow.serving().map(endpoint).collect()
+    }
+
+    fn targets(&self) -> Vec<String> {
+        match self.shared.behind() {
+            Some(url) => vec![url],
+            None => self.endpoints().into_iter().map(|endpoint| endpoint.url).collect(),
+        }
+    }
+
+    fn behind_one_address(&self) -> bool {
+        self.shared.spec.route == Route::Balancer
     }
 
     /// The orchestrator chooses, and says it only when it has chosen: the watching thread then
@@ -309,6 +329,14 @@ impl Cluster for Swarm {
         Ok(Killed { replica: replica.to_owned(), before_ns, after_ns, incarnation })
     }
 
+    fn disturb(&mut self, what: Disturbance) -> Result<Disturbed, Failure> {
+        self.shared.disturb(what)
+    }
+
+    fn restore(&mut self) -> Result<(), Failure> {
+        self.shared.restore()
+    }
+
     fn sampler(&self) -> Box<dyn Sampler> {
         Box::new(GroupSampler { shared: Arc::clone(&self.shared), units: Units::of_this_host() })
     }
@@ -332,6 +360,9 @@ impl Cluster for Swarm {
         program_arguments: &[String],
         log_dir: &Path,
     ) -> Result<Option<(PathBuf, Vec<String>)>, Failure> {
+        if self.shared.spec.route == Route::HostPorts {
+            return Ok(None);
+        }
         let image = self.generator_image()?;
         self.generators += 1;
         let name = self.generator_name();
@@ -339,6 +370,9 @@ impl Cluster for Swarm {
     }
 
     fn generator_pid(&self) -> Option<u32> {
+        if self.shared.spec.route == Route::HostPorts {
+            return None;
+        }
         generator::pid(self.shared.docker.as_ref(), &self.generator_name())
     }
 
@@ -358,22 +392,13 @@ impl Cluster for Swarm {
                        "state": node.state, "availability": node.availability})
             })
             .collect();
-        let nofile = self.replica_nofile();
-        let replicas = self.shared.wanted();
         Some(json!({
             "docker": self.shared.engine.record(),
             "nodes": nodes,
             "image": self.image,
             "balancer": spec.deploy.balancer.name(),
             "network": NETWORK,
-            "path": {
-                "kind": "tasks",
-                "text": "from a generator in a container of the overlay network straight to the \
-                         tasks' own addresses; no virtual IP, published port or balancer between",
-                "connections_max_by_replica_descriptors":
-                    nofile.map(|nofile| nofile * u64::from(replicas)),
-                "descriptors_a_replica": nofile,
-            },
+            "path": self.shared.route_facts(self.replica_nofile()),
         }))
     }
 
@@ -382,6 +407,9 @@ impl Cluster for Swarm {
             return;
         }
         self.deployed = false;
+        if let Err(failure) = self.shared.restore() {
+            self.shared.journal.mark(format!("a drained node could not be taken back: {failure}"));
+        }
         self.save_logs();
         self.save_series();
         self.shared.quit.store(true, Ordering::Release);
@@ -411,10 +439,7 @@ impl Swarm {
     fn replica_nofile(&self) -> Option<u64> {
         let follow = self.shared.follow();
         let task = follow.serving().find(|task| self.shared.local(task))?;
-        let server = last_child(task.pid);
-        let limits = procfs::text(format!("/proc/{server}/limits"))?;
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
+        procfs::nofile_of(last_child(task.pid))
     }
 }
 
@@ -462,5 +487,9 @@ impl Sampler for GroupSampler {
             Some(ReplicaSample { replica: task.address, pid: task.pid, incarnation, process })
         };
         running.into_iter().filter_map(sample).collect()
+    }
+
+    fn balancer(&mut self) -> Option<BalancerSample> {
+        balancer::sample(&self.shared, self.units)
     }
 }

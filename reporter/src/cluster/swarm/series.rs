@@ -48,8 +48,8 @@ pub fn save(dir: &Path, from_real_ns: u64, to_real_ns: u64) -> io::Result<usize>
     Ok(QUERIES.len())
 }
 
-/// HTTP/1.0, so that the answer is simply what comes until the end.
-fn get(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
+/// A GET by HTTP/1.0, so that the answer is simply what comes until the end.
+pub fn get(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     // In one write: a server that answers the first part of a request may close on the rest.

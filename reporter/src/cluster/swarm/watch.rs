@@ -14,6 +14,7 @@ use crate::clock::{self, SECOND_NS};
 use crate::cluster::probe::healthy;
 use crate::exit::Failure;
 use crate::generator::Command;
+use crate::swarm::cli::Route;
 use crate::swarm::model::{Anchor, Task};
 use crate::swarm::ops;
 use crate::swarm::stack::SERVICE_FULL;
@@ -36,7 +37,8 @@ pub fn start(shared: &Arc<Shared>) -> JoinHandle<()> {
             let looked_ns = clock::mono_ns();
             // An order makes the next look due at once.
             while !shared.quit.load(Ordering::Acquire) {
-                let calm = shared.follow().settled(shared.wanted())
+                let calm = !shared.updating.load(Ordering::Acquire)
+                    && shared.follow().settled(shared.wanted())
                     && shared.ordered_ns.load(Ordering::Acquire) < looked_ns;
                 let every_ns = if calm { CALM_NS } else { BUSY_NS };
                 if clock::mono_ns() >= looked_ns + every_ns {
@@ -61,6 +63,8 @@ fn look(shared: &Arc<Shared>, probed: &Arc<Mutex<HashSet<String>>>) {
     if let Some(trouble) = ops::obstacle(&tasks, clock::real_ns()) {
         *lock(&shared.obstacle) = Some(Failure::from(trouble));
     }
+    let tasks = tasks.into_iter().map(|task| shared.named(task)).collect();
+    shared.look_at_update();
     let events = shared.follow().look(tasks, &Anchor::here(), clock::mono_ns());
     events.into_iter().for_each(|event| shared.journal.note(event));
     shared.looked_ns.store(asked_ns, Ordering::Release);
@@ -78,7 +82,7 @@ fn look(shared: &Arc<Shared>, probed: &Arc<Mutex<HashSet<String>>>) {
 fn prove(shared: &Arc<Shared>, task: Task) {
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
-        let health = shared.health(&task).filter(|_| enter(&shared, &task));
+        let health = shared.health(&task).filter(|_| shared.local(&task) && enter(&task));
         let still = |shared: &Shared| {
             shared.follow().tasks().iter().any(|own| own.id == task.id && own.runs())
         };
@@ -103,16 +107,26 @@ fn prove(shared: &Arc<Shared>, task: Task) {
 }
 
 /// Moves this thread into the network of the task's container.
-fn enter(shared: &Shared, task: &Task) -> bool {
-    if !shared.local(task) {
-        return false;
-    }
+fn enter(task: &Task) -> bool {
     let Ok(file) = File::open(format!("/proc/{}/ns/net", task.pid)) else { return false };
     setns(file, CloneFlags::CLONE_NEWNET).is_ok()
 }
 
+/// Does something in the network of a task's container, from a thread of its own; none if that
+/// network cannot be entered.
+pub fn inside<T: Send + 'static>(
+    task: &Task,
+    what: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let task = task.clone();
+    std::thread::spawn(move || enter(&task).then(what)).join().ok().flatten()
+}
+
 /// Tells the generator of the replicas that serve, if they are others than it was told last.
 pub fn tell(shared: &Shared) {
+    if shared.spec.route == Route::Balancer {
+        return;
+    }
     let urls: Vec<String> = shared.follow().serving().map(|task| shared.url(task)).collect();
     let mut remote = lock(&shared.remote);
     if let Some((remote, told)) = remote.as_mut()

@@ -4,7 +4,7 @@ use super::axes::{Axes, SMALL, nice_max};
 use super::canvas::{Canvas, Hold, Role, picture};
 use super::{Chart, WIDTH};
 use crate::analysis::Analysis;
-use crate::analysis::failover::host_of;
+use crate::analysis::failover::names_of;
 use crate::analysis::replicas::{ProcessSample, certain_growth, cores};
 use crate::report::units;
 use crate::results::{ReplicaResult, Results, TargetResult};
@@ -51,9 +51,10 @@ fn share_bars(canvas: &Canvas<'_>, targets: &[&TargetResult], row: f64, bottom: 
         Axes { place: (136.0, 52.0, 430.0, bottom), x: (0.0, most), y: (0.0, 1.0), log: false };
     axes.title(canvas, "Requests", "in the hold phase");
     axes.legend(canvas, &[("answered", Role::Blue), ("failed", Role::Vermillion)]);
-    for (index, target) in targets.iter().enumerate() {
+    let urls: Vec<&str> = targets.iter().map(|target| target.url.as_str()).collect();
+    let labels = names_of(&urls);
+    for (index, (target, label)) in targets.iter().zip(labels).enumerate() {
         let y = row_middle(index, row);
-        let label = host_of(&target.url);
         canvas.text((128.0, y), label, SMALL, Role::Ink, Hold::Right);
         let ok_end = axes.px(target.ok as f64);
         canvas.rect((axes.px(0.0), y - 6.0), (ok_end, y + 6.0), Role::Blue, 0.85);

@@ -44,7 +44,7 @@ pub fn run(results: &Results) -> Option<Chart> {
     let mut lines = Vec::new();
     for kill in &results.failovers {
         let at_s = seconds(zero_ns, kill.killed_at_ns);
-        lines.push(Line { at_s, word: "kill".to_owned(), role: Role::Vermillion });
+        lines.push(Line { at_s, word: word(&kill.cause), role: Role::Vermillion });
     }
     for change in &results.scaling {
         lines.push(Line {
@@ -79,7 +79,7 @@ pub fn failover(results: &Results) -> Option<Chart> {
         (seconds(zero_ns, stage.timeline.start_ns), seconds(zero_ns, end_ns(&stage.timeline)));
     let after = kill.recovery_ns.map_or(whole.1, |recovery| recovery as f64 / 1e9 * 1.5 + 10.0);
     let range_s = (whole.0.max(-10.0), whole.1.min(after.max(20.0)));
-    let mut lines = vec![Line { at_s: 0.0, word: "kill".to_owned(), role: Role::Vermillion }];
+    let mut lines = vec![Line { at_s: 0.0, word: word(&kill.cause), role: Role::Vermillion }];
     let mut mark = |at_ns: Option<u64>, word: &str| {
         if let Some(at_ns) = at_ns {
             let at_s = at_ns as f64 / 1e9;
@@ -94,14 +94,19 @@ pub fn failover(results: &Results) -> Option<Chart> {
         zero_ns,
         range_s,
         lines,
-        axis_note: "time from the kill",
+        axis_note: "time since then",
         names: false,
     };
     Some(Chart {
         name: "failover".to_owned(),
-        caption: format!("{} is killed at 0:00 under load.", kill.replica),
+        caption: format!("At 0:00 under load: {} of {}.", word(&kill.cause), kill.replica),
         svg: draw(&view, "The failover: throughput, latency, connections and errors"),
     })
+}
+
+/// What a blow is called on an axis.
+fn word(cause: &str) -> String {
+    cause.replace('_', " ")
 }
 
 /// The stage in which the number of replicas changes.

@@ -135,38 +135,48 @@ fn replica_row(replica: &ReplicaResult) -> Vec<Cell> {
     ]
 }
 
+type Part = (&'static str, fn(&FailoverResult) -> Cell);
+
+const FAILOVER_PARTS: [Part; 13] = [
+    ("replicas that ended", |k| count(k.replicas)),
+    ("first error (failed request or lost connection)", |k| or_word(k.first_error_ns, "none")),
+    ("last failed request", |k| or_word(k.last_error_ns, "none")),
+    ("from the first error to the last failed request", |k| {
+        let window = k.last_error_ns.zip(k.first_error_ns);
+        or_word(window.map(|(last, first)| last.saturating_sub(first)), "none")
+    }),
+    ("requests failed or dropped", |k| count(k.lost_requests)),
+    ("sessions lost", |k| count(k.sessions_lost)),
+    ("sessions established again", |k| count(k.sessions_reestablished)),
+    ("last lost session alive again", |k| match k.sessions_lost {
+        0 => Cell::text("none was lost"),
+        _ => or_word(k.sessions_recovered_ns, "never"),
+    }),
+    ("replica started again", |k| or_word(k.replica_started_ns, "never")),
+    ("replica healthy again", |k| or_word(k.replica_healthy_ns, "never")),
+    ("recovery: the later of sessions and replica", |k| or_word(k.recovery_ns, "never")),
+    ("recovery without the restart delay", |k| match (k.recovery_ns, k.replica_started_ns) {
+        (Some(all), Some(started)) if k.cause == "kill" => {
+            Cell::text(units::duration(all.saturating_sub(started)))
+        }
+        _ => Cell::text("—"),
+    }),
+    ("spread evenly again", |k| or_word(k.balanced_ns, "not in this stage")),
+];
+
 pub(super) fn failover(context: &Context<'_>) -> Option<Section> {
     let kills = &context.results.failovers;
     if kills.is_empty() {
         return None;
     }
-    let mut table = Table::new(&["<Since the kill"]);
+    let mut table = Table::new(&["<Since the kill or the command"]);
     for kill in kills {
         table.heads.push(crate::report::document::Head {
-            text: format!("{} in {}", kill.replica, kill.stage),
+            text: format!("{} of {} in {}", cause(kill), kill.replica, kill.stage),
             left: false,
         });
     }
-    type Part = (&'static str, fn(&FailoverResult) -> Cell);
-    let parts: [Part; 10] = [
-        ("first error (failed request or lost connection)", |k| or_word(k.first_error_ns, "none")),
-        ("last failed request", |k| or_word(k.last_error_ns, "none")),
-        ("requests failed or dropped", |k| count(k.lost_requests)),
-        ("sessions lost", |k| count(k.sessions_lost)),
-        ("sessions established again", |k| count(k.sessions_reestablished)),
-        ("last lost session alive again", |k| match k.sessions_lost {
-            0 => Cell::text("none was lost"),
-            _ => or_word(k.sessions_recovered_ns, "never"),
-        }),
-        ("replica started again", |k| or_word(k.replica_started_ns, "never")),
-        ("replica healthy again", |k| or_word(k.replica_healthy_ns, "never")),
-        ("recovery: the later of sessions and replica", |k| or_word(k.recovery_ns, "never")),
-        ("recovery without the restart delay", |k| match (k.recovery_ns, k.replica_started_ns) {
-            (Some(all), Some(started)) => Cell::text(units::duration(all.saturating_sub(started))),
-            _ => Cell::text("—"),
-        }),
-    ];
-    for (name, part) in parts {
+    for (name, part) in FAILOVER_PARTS {
         let mut row = vec![Cell::text(name)];
         row.extend(kills.iter().map(part));
         table.row(row);
@@ -177,12 +187,80 @@ pub(super) fn failover(context: &Context<'_>) -> Option<Section> {
         blocks.push(Block::Text(format!(
             "The supervisor starts a dead replica again after {}. Requests count as lost if they \
              were due between the kill and the recovery, or on their way to the killed replica, \
-             and failed or were never sent.",
+             and failed or were never sent. Of several replicas, started and healthy are those of \
+             the last one.",
             units::duration(delay)
         )));
     }
     blocks.extend(context.chart("failover"));
+    blocks.extend(kills.iter().filter_map(shares).flatten());
     section("failover", "Failover", true, blocks)
+}
+
+/// What the blow was, in words.
+fn cause(failover: &FailoverResult) -> String {
+    failover.cause.replace('_', " ")
+}
+
+fn shares(failover: &FailoverResult) -> Option<[Block; 2]> {
+    let of = failover.share_of.as_deref()?;
+    let mut table = Table::new(&["<Replica", "Before", "After", "Share after"]);
+    table.sortable = true;
+    let all: u64 = failover.shares.iter().map(|share| share.after).sum();
+    for share in &failover.shares {
+        let part = share.after as f64 / all.max(1) as f64;
+        table.row(vec![
+            Cell::text(&share.replica),
+            count(share.before),
+            count(share.after),
+            Cell::figure(units::share(part), part),
+        ]);
+    }
+    let text = format!(
+        "{} by replica, just before the {} and at the end of the hold phase of stage {}. A \
+         replica that was started anew has another address.",
+        if of == "sessions" { "Sessions" } else { "Descriptors beyond those without load" },
+        cause(failover),
+        failover.stage
+    );
+    Some([Block::Text(text), Block::Table(table)])
+}
+
+pub(super) fn balancer(context: &Context<'_>) -> Option<Section> {
+    if context.results.balancer.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(&[
+        "<Stage",
+        "Connections, most",
+        "accepts",
+        "Descriptors, most",
+        "may open",
+        "Memory, most",
+        "Cores",
+        "<Limit reached",
+    ]);
+    for held in &context.results.balancer {
+        let figure = |n: Option<u64>| Cell::maybe(n.map(|n| n as f64), |n| units::count(n as u64));
+        let reached = match crate::analysis::balancer::full(held) {
+            Some(reached) => Cell::text(reached).mood(Mood::Bad),
+            None => Cell::text("none").mood(Mood::Good),
+        };
+        table.row(vec![
+            Cell::text(&held.stage),
+            figure(held.connections),
+            figure(held.connections_max),
+            count(held.fds),
+            count(held.fds_max),
+            Cell::figure(units::bytes(held.rss_bytes as f64), held.rss_bytes as f64),
+            Cell::maybe(held.cpu_cores, |cores| format!("{cores:.2}")),
+            reached,
+        ]);
+    }
+    let text = "Connections are clients', by the balancer's own figures, sampled once a second. Each \
+                takes a descriptor to the client and, while it has one to a replica, another.";
+    let blocks = vec![Block::Table(table), Block::Text(text.to_owned())];
+    section("balancer", "The balancer", true, blocks)
 }
 
 fn count(n: u64) -> Cell {

@@ -25,6 +25,7 @@ pub fn document(analysis: &Analysis, results: &Results, charts: &[Chart]) -> Doc
         latency::connections(&context),
         cluster::targets(&context),
         cluster::processes(&context),
+        cluster::balancer(&context),
         cluster::failover(&context),
         cluster::scaling(&context),
         cluster::generator(&context),
