@@ -295,6 +295,10 @@ impl Probe<'_> {
         let connected = self.reconnect();
         match (answer, last) {
             (Some(answer), _) | (None, Some(Event::Answer(answer))) => connected.map(|()| answer),
+            // TLS 1.3: the client is through before the server has seen what it shows.
+            _ if self.url.scheme.tls => Err("closed the connection without an answer: does it \
+                 want a client certificate (--cert FILE --key FILE)?"
+                .into()),
             _ => Err("closed the connection without an answer: does it speak this protocol on \
                       this port?"
                 .into()),

@@ -135,6 +135,16 @@ impl Stream {
     }
 }
 
+impl Drop for Stream {
+    /// Ends in good order, as far as that takes no waiting.
+    fn drop(&mut self) {
+        if let Some(layer) = self.layer.as_mut().filter(|layer| layer.is_ready()) {
+            layer.close();
+            let _ = self.flush();
+        }
+    }
+}
+
 /// A failure in words.
 fn words(failure: &Failure) -> String {
     match failure.text.is_empty() {

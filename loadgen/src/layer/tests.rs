@@ -11,7 +11,7 @@ use wire::Limits;
 use wire::mcp::{Revision, Target};
 
 use super::*;
-use certs::{Authority, Period, client};
+use certs::{Authority, Period, client, server};
 
 /// A peer in memory: TLS or not, WebSocket or not, and what it has read.
 struct Peer {
@@ -225,12 +225,12 @@ fn converse(wrapping: &Wrapping, config: Option<Arc<ServerConfig>>, piece: usize
 #[test]
 fn conversations_do_not_depend_on_how_bytes_are_cut() {
     let authority = Authority::new();
-    let server = authority.server("localhost", Period::Now);
+    let config = server(&authority, "localhost", Period::Now, false);
     let tls = || client(&authority, |_| {});
     for piece in [1, 2, 3, 7, 64, 500, 1024, 5_000, 100_000] {
         converse(&over_ws(None), None, piece);
-        converse(&over_tls(tls()), Some(server.clone()), piece);
-        converse(&over_ws(Some(tls())), Some(server.clone()), piece);
+        converse(&over_tls(tls()), Some(config.clone()), piece);
+        converse(&over_ws(Some(tls())), Some(config.clone()), piece);
     }
 }
 
@@ -245,7 +245,7 @@ fn refused(peer: TlsPeer, server: &Arc<ServerConfig>) -> Failure {
 #[test]
 fn certificates_that_prove_nothing_are_refused_with_their_reason() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let good = authority.server("localhost", Period::Now);
+    let good = server(&authority, "localhost", Period::Now, false);
     let why = |peer, server| {
         let failure = refused(peer, server);
         assert_eq!(failure.outcome, Outcome::Tls);
@@ -254,13 +254,13 @@ fn certificates_that_prove_nothing_are_refused_with_their_reason() {
     let (words, text) = why(client(&other, |_| {}), &good);
     assert_eq!(words, "the certificate comes from no known issuer");
     assert!(text.contains("--ca FILE"), "{text}");
-    let expired = authority.server("localhost", Period::Past);
+    let expired = server(&authority, "localhost", Period::Past, false);
     let (words, _) = why(client(&authority, |_| {}), &expired);
     assert_eq!(words, "the certificate has expired");
-    let early = authority.server("localhost", Period::Future);
+    let early = server(&authority, "localhost", Period::Future, false);
     let (words, _) = why(client(&authority, |_| {}), &early);
     assert_eq!(words, "the certificate is not valid yet");
-    let named = authority.server("elsewhere.example", Period::Now);
+    let named = server(&authority, "elsewhere.example", Period::Now, false);
     let (words, text) = why(client(&authority, |_| {}), &named);
     assert_eq!(words, "the certificate is for another name");
     assert!(text.contains("--server-name"), "{text}");
@@ -269,18 +269,18 @@ fn certificates_that_prove_nothing_are_refused_with_their_reason() {
     converse(&over_tls(asked), Some(named), 1024);
     let insecure = || client(&authority, |o| (o.ca, o.insecure) = (None, true));
     converse(&over_tls(insecure()), Some(expired), 1024);
-    converse(&over_tls(insecure()), Some(other.server("x.example", Period::Now)), 1024);
+    converse(&over_tls(insecure()), Some(server(&other, "x.example", Period::Now, false)), 1024);
 }
 
 #[test]
 fn a_server_that_wants_a_client_certificate_gets_one() {
     let authority = Authority::new();
-    let server = authority.server_for_clients("localhost");
-    let identity = authority.identity("someone");
+    let config = server(&authority, "localhost", Period::Now, true);
+    let identity = authority.files("someone", Period::Now);
     let known = client(&authority, |o| o.identity = Some(identity.clone()));
-    converse(&over_tls(known), Some(server.clone()), 1024);
+    converse(&over_tls(known), Some(config.clone()), 1024);
     // TLS 1.3: the client is through before the server has seen that it shows nothing.
-    let mut peer = Peer::new(Some(server));
+    let mut peer = Peer::new(Some(config));
     let mut stranger = Client::new(&over_tls(client(&authority, |_| {})));
     let failure = stranger.settle(&mut peer, 1024).expect_err("it is refused");
     assert_eq!(describe(failure.detail).as_deref(), Some("alert certificate_required"));
@@ -290,9 +290,9 @@ fn a_server_that_wants_a_client_certificate_gets_one() {
 #[test]
 fn sessions_are_resumed_only_where_that_was_asked_for() {
     let authority = Authority::new();
-    let server = authority.server("localhost", Period::Now);
+    let config = server(&authority, "localhost", Period::Now, false);
     let connect = |peer: &TlsPeer| {
-        let mut peer_side = Peer::new(Some(server.clone()));
+        let mut peer_side = Peer::new(Some(config.clone()));
         let mut client = Client::new(&over_tls(peer.clone()));
         client.settle(&mut peer_side, 1024).expect("the handshake");
         client.secured.expect("secured").resumed
@@ -358,7 +358,7 @@ proptest! {
         record in any::<bool>(),
         piece in 1usize..1500,
     ) {
-        let authority = Authority::shared();
+        let authority = certs::shared();
         let mut client = Client::new(&over_tls(client(authority, |_| {})));
         let mut hello = vec![0; 4096];
         let len = client.layer.take_output(&mut hello);

@@ -112,7 +112,7 @@ impl Server {
 
     /// The Python servers' own counts.
     pub fn count(&self) -> Value {
-        let body = self.get("http", "/count");
+        let body = self.get("http://", "/count");
         let object = body.find('{').and_then(|from| Some(&body[from..=body.rfind('}')?]));
         serde_json::from_str(object.expect("an object")).expect("JSON")
     }
@@ -184,7 +184,8 @@ impl Sdk {
     pub fn serve(self, options: &[&str]) -> Option<Server> {
         let python = environment(self.requirements())?;
         let mut command = Command::new(python);
-        command.arg(scripts().join("python_sdk.py")).args(options);
+        // Its WebSocket transport warns each time that it is used.
+        command.args(["-W", "ignore"]).arg(scripts().join("python_sdk.py")).args(options);
         Some(Server::start(&mut command, "ready ", true))
     }
 }

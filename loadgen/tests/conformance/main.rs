@@ -5,6 +5,9 @@
 //! pip, another binary of this workspace) makes it skip loudly, and fail where `CI=true`. Each test
 //! adds its rows to the table `conformance.md` in the target directory's `tmp`.
 
+#[path = "../support/certs.rs"]
+mod certs;
+
 mod awkward;
 mod basics;
 mod checks;
@@ -14,3 +17,4 @@ mod hostile;
 mod python;
 mod rmcp;
 mod run;
+mod transport;

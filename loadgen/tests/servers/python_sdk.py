@@ -2,14 +2,18 @@
 
 What the SDK does is not changed. A wrapper around the application counts what passes, so that a
 client's figures can be held against the server's own: `GET /count` answers JSON. Prints
-`ready http://HOST:PORT/mcp` once it listens.
+`ready http://HOST:PORT/mcp` once it listens. With `--tls` the same is spoken inside TLS, and a second
+address in clear gives the counts. 1.x also speaks WebSocket, on `/ws`.
 """
 
 import argparse
 import collections
 import json
 import logging
+import http.server
 import socket
+import ssl
+import threading
 
 import uvicorn
 
@@ -39,22 +43,49 @@ def application(args):
         return text
 
     app = server.streamable_http_app(**options)
-    return app, lambda: len(server.session_manager._server_instances)
+    return app, over_websocket(server), lambda: len(server.session_manager._server_instances)
 
 
-def counted(app, sessions_open):
-    """The application with a count of requests by method and status, of ids given, and `/count`."""
-    answers, given = collections.Counter(), set()
+def over_websocket(server):
+    """The SDK's WebSocket transport as an application, where it has one (1.x)."""
+    try:
+        from mcp.server.websocket import websocket_server
+    except ImportError:
+        return None
+    inner = server._mcp_server
+
+    async def serve(scope, receive, send):
+        async with websocket_server(scope, receive, send) as (reads, writes):
+            await inner.run(reads, writes, inner.create_initialization_options())
+
+    return serve
+
+
+def counted(app, websocket, sessions_open):
+    """The application with a count of requests by method and status, of ids given, of WebSocket
+    closes by code, and `/count`; and what gives those counts."""
+    answers, given, closes = collections.Counter(), set(), collections.Counter()
+
+    def counts():
+        body = {"sessions_open": sessions_open(), "sessions_given": len(given)}
+        return json.dumps(body | {"answers": dict(answers), "closes": dict(closes)}).encode()
 
     async def count(scope, receive, send):
+        if scope["type"] == "websocket" and websocket:
+
+            async def heard():
+                message = await receive()
+                if message["type"] == "websocket.disconnect":
+                    closes[message["code"]] += 1
+                return message
+
+            return await websocket(scope, heard, send)
         if scope["type"] != "http":
             return await app(scope, receive, send)
         if scope["path"] == "/count":
-            body = {"sessions_open": sessions_open(), "sessions_given": len(given)}
-            body["answers"] = dict(answers)
             start = {"type": "http.response.start", "status": 200}
             await send(start | {"headers": [(b"content-type", b"application/json")]})
-            return await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+            return await send({"type": "http.response.body", "body": counts()})
 
         async def watched(message):
             if message["type"] == "http.response.start":
@@ -66,7 +97,24 @@ def counted(app, sessions_open):
 
         await app(scope, receive, watched)
 
-    return count
+    return count, counts
+
+
+def in_clear(host, counts):
+    """A port that gives the counts in clear."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(counts())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer((host, 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
 
 
 def main():
@@ -77,16 +125,28 @@ def main():
     parser.add_argument("--stateless", action="store_true", help="keep no sessions")
     parser.add_argument("--max-sessions", type=int, help="2.x only")
     parser.add_argument("--session-ttl", type=float, help="seconds; 2.x only")
+    parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="speak inside TLS")
+    parser.add_argument("--client-ca", help="want a certificate that this one signed of clients")
     args = parser.parse_args()
-    listener = socket.socket()
+    six = ":" in args.host
+    listener = socket.socket(socket.AF_INET6 if six else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((args.host, args.port))
     listener.listen(4096)
-    logging.disable(logging.WARNING)
-    app, sessions_open = application(args)
+    logging.disable(logging.CRITICAL if args.tls else logging.WARNING)
+    app, counts = counted(*application(args))
+    options = {}
+    if args.tls:
+        options = {"ssl_certfile": args.tls[0], "ssl_keyfile": args.tls[1]}
+    if args.client_ca:
+        options |= {"ssl_ca_certs": args.client_ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
     # keep-alive stays at uvicorn's default of 5 s: clients have to live with it.
-    config = uvicorn.Config(counted(app, sessions_open), log_level="error", access_log=False)
-    print(f"ready http://{args.host}:{listener.getsockname()[1]}/mcp", flush=True)
+    config = uvicorn.Config(app, log_level="error", access_log=False, **options)
+    host = f"[{args.host}]" if six else args.host
+    at = f"{host}:{listener.getsockname()[1]}"
+    more = f" http://127.0.0.1:{in_clear('127.0.0.1', counts)}/" if args.tls else ""
+    s = "s" if args.tls else ""
+    print(f"ready http{s}://{at}/mcp ws{s}://{at}/ws{more}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 

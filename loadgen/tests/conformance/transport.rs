@@ -1,0 +1,198 @@
+//! The same sessions inside TLS, over WebSocket, and over IPv6; certificates that prove nothing.
+
+use latlog::{EventKind, Outcome};
+
+use crate::certs::{Authority, Period};
+use crate::checks::SESSIONS;
+use crate::harness::{Sdk, Server, alone, insist};
+use crate::run::Run;
+
+/// Calls of a run here: 50 a second for 2 s.
+const CALLS: usize = 100;
+const LOAD: &[&str] = &["-r", "50", "-d", "2s", "--heartbeat", "60s"];
+
+/// A server whose certificate an authority of its own signed for `name`.
+fn serve(sdk: Sdk, name: &str, period: Period, more: &[&str]) -> Option<(Authority, Server)> {
+    let authority = Authority::new();
+    let (cert, key) = authority.files(name, period);
+    let mut options = vec!["--tls", cert.to_str()?, key.to_str()?];
+    options.extend(more);
+    let server = sdk.serve(&options)?;
+    Some((authority, server))
+}
+
+fn path(file: &std::path::Path) -> &str {
+    file.to_str().expect("a path of the tests")
+}
+
+/// What a run over some transport came to.
+fn found(run: &Run) -> String {
+    let ok = |e: &&(u16, latlog::Event)| e.1.kind == EventKind::Handshake && e.1.outcome.is_ok();
+    format!(
+        "{} sessions opened, {} lost; {}; {} handshakes, {} failed",
+        run.sessions(EventKind::Alive).len(),
+        run.events(EventKind::SessionLost),
+        if run.plan.is_null() { "no log".into() } else { run.ended("call") },
+        run.events.iter().filter(ok).count(),
+        run.summary["tls"]["handshakes"]["failed"],
+    )
+}
+
+fn expected(handshakes: &str) -> String {
+    format!("{SESSIONS} sessions opened, 0 lost; {CALLS} ok; {handshakes}")
+}
+
+fn load(more: &[&str], url: &str) -> Run {
+    let sessions = SESSIONS.to_string();
+    let mut args = vec!["-c", sessions.as_str()];
+    args.extend(LOAD);
+    args.extend(more);
+    args.push(url);
+    Run::load(&args)
+}
+
+#[test]
+fn https_against_the_python_sdk() {
+    let _alone = alone();
+    let Some((authority, server)) = serve(Sdk::Two, "127.0.0.1", Period::Now, &[]) else { return };
+    let url = server.url("https://");
+    let ca = authority.file();
+    let run = load(&["--ca", path(&ca), "--mcp-revision", "sessions"], url);
+    let want = expected(&format!("{SESSIONS} handshakes, 0 failed"));
+    insist(&Sdk::Two.name(), "https, given root", &want, &found(&run), &run.context());
+    assert_eq!(run.code, Some(0), "{}", run.context());
+    assert_eq!(server.count()["sessions_open"], 0, "all were deleted");
+    let tls = &run.summary["tls"];
+    let times = tls["handshake_ns"].as_object().expect("times");
+    assert!(times["p50"].as_u64() <= times["p99"].as_u64() && times["p50"].as_u64() > Some(0));
+    assert_eq!((&tls["insecure"], &run.plan["tls"]["insecure"]), (&false.into(), &false.into()));
+    assert!(tls["terms"][0].as_str().is_some_and(|terms| terms.starts_with("TLSv1_3")), "{tls}");
+    assert!(!run.said.contains("WARNING"), "{}", run.said);
+    // Without trust it works as well, and says so wherever it says anything.
+    let run = load(&["--insecure", "--mcp-revision", "sessions"], url);
+    insist(&Sdk::Two.name(), "https, --insecure", &want, &found(&run), &run.context());
+    assert!(run.said.contains("WARNING: --insecure"), "{}", run.said);
+    let tls = (&run.summary["tls"]["insecure"], &run.plan["tls"]["insecure"]);
+    assert_eq!(tls, (&true.into(), &true.into()));
+}
+
+#[test]
+fn https_with_new_connections_says_which_handshakes_were_resumed() {
+    let _alone = alone();
+    let Some((authority, server)) = serve(Sdk::One, "127.0.0.1", Period::Now, &[]) else { return };
+    let ca = authority.file();
+    // Idle for longer than the server keeps a connection: each is made anew.
+    let args = ["-c", "10", "-r", "1", "-d", "8s", "--heartbeat", "7s", "--workers", "1"];
+    let mut args = args.to_vec();
+    args.extend(["--ca", path(&ca), "--tls-resume", server.url("https://")]);
+    let run = Run::load(&args);
+    let handshakes = &run.summary["tls"]["handshakes"];
+    let resumed = handshakes["resumed"].as_u64().expect("a number");
+    assert!(resumed > 0 && handshakes["failed"] == 0, "{handshakes} {}", run.context());
+    assert_eq!(run.events(EventKind::SessionLost), 0, "{}", run.context());
+    let is = |e: &&(u16, latlog::Event)| e.1.kind == EventKind::Handshake && e.1.detail == 1;
+    assert_eq!(run.events.iter().filter(is).count() as u64, resumed);
+}
+
+#[test]
+fn certificates_that_prove_nothing_are_refused() {
+    let _alone = alone();
+    let refuse = |mode: &str, args: &[&str], url: &str, cause: &str| {
+        let mut all = vec!["-c", "1", "-d", "1s"];
+        all.extend(args);
+        all.push(url);
+        let run = Run::load(&all);
+        let said = run.said.trim();
+        let one_line = said.lines().count() == 1 && said.contains(cause);
+        let found = format!("exit {:?}, {}", run.code, if one_line { cause } else { said });
+        insist(&Sdk::One.name(), mode, &format!("exit Some(2), {cause}"), &found, said);
+    };
+    let name = "127.0.0.1";
+    let Some((authority, server)) = serve(Sdk::One, name, Period::Now, &[]) else { return };
+    let (ca, other) = (authority.file(), Authority::new());
+    let url = server.url("https://");
+    refuse("https, another root", &["--ca", path(&other.file())], url, "--ca FILE");
+    refuse("https, system roots", &[], url, "--ca FILE");
+    let named = ["--ca", path(&ca), "--server-name", "elsewhere.example"];
+    refuse("https, another name", &named, url, "not valid for name");
+    let Some((authority, server)) = serve(Sdk::One, name, Period::Past, &[]) else { return };
+    let ca = authority.file();
+    refuse("https, expired", &["--ca", path(&ca)], server.url("https://"), "expired");
+}
+
+#[test]
+fn a_client_certificate_is_shown_where_one_is_wanted() {
+    let _alone = alone();
+    let authority = Authority::new();
+    let ca = authority.file();
+    let (cert, key) = authority.files("127.0.0.1", Period::Now);
+    let options = ["--tls", path(&cert), path(&key), "--client-ca", path(&ca)];
+    let Some(server) = Sdk::One.serve(&options) else { return };
+    let url = server.url("https://");
+    let (cert, key) = authority.files("someone", Period::Now);
+    let known = ["--ca", path(&ca), "--cert", path(&cert), "--key", path(&key)];
+    let run = load(&known, url);
+    let want = expected(&format!("{SESSIONS} handshakes, 0 failed"));
+    insist(&Sdk::One.name(), "https, client certificate", &want, &found(&run), &run.context());
+    let stranger = Run::load(&["-c", "1", "-d", "1s", "--ca", path(&ca), url]);
+    assert_eq!(stranger.code, Some(2), "{}", stranger.said);
+    assert!(stranger.said.contains("--cert FILE"), "{}", stranger.said);
+}
+
+#[test]
+fn websocket_against_the_python_sdk() {
+    let _alone = alone();
+    for tls in [false, true] {
+        let authority = Authority::new();
+        let (cert, key) = authority.files("127.0.0.1", Period::Now);
+        let options = ["--tls", path(&cert), path(&key)];
+        let Some(server) = Sdk::One.serve(if tls { &options } else { &[] }) else { return };
+        let ca = authority.file();
+        let (mode, trust) = match tls {
+            true => ("wss", vec!["--ca", path(&ca)]),
+            false => ("ws", Vec::new()),
+        };
+        let run = load(&trust, server.url(&format!("{mode}://")));
+        let handshakes = match tls {
+            true => format!("{SESSIONS} handshakes, 0 failed; all closed with 1000"),
+            false => "0 handshakes, null failed; all closed with 1000".into(),
+        };
+        let closes = server.count()["closes"].clone();
+        let good = closes["1000"].as_u64() >= Some(SESSIONS as u64)
+            && closes.as_object().is_some_and(|by_code| by_code.len() == 1);
+        let closes = if good { "all closed with 1000".into() } else { format!("closes {closes}") };
+        let found = format!("{}; {closes}", found(&run));
+        insist(&Sdk::One.name(), mode, &expected(&handshakes), &found, &run.context());
+        assert_eq!(run.code, Some(0), "{}", run.context());
+    }
+}
+
+#[test]
+fn a_websocket_server_that_ends_shows_in_the_close_code() {
+    let _alone = alone();
+    let Some(server) = Sdk::One.serve(&[]) else { return };
+    let url = server.url("ws://").to_owned();
+    let mut running =
+        crate::run::Running::start(&["-c", "10", "-d", "0", "-r", "10", "--timeout", "3s", &url]);
+    running.until("all sessions", |s| s["phase"] == "hold");
+    drop(server.terminate());
+    running.until("losses", |s| s["tcp_open"] == 0);
+    running.tell(&serde_json::json!({"cmd": "end"}));
+    let run = running.finish();
+    let lost = |e: &&(u16, latlog::Event)| e.1.kind == EventKind::Lost;
+    let reasons: Vec<(Outcome, i32)> =
+        run.events.iter().filter(lost).map(|(_, e)| (e.outcome, e.detail)).collect();
+    // RFC 6455 section 7.4.1: 1012 is a restart of the service, 1001 going away.
+    let told =
+        |(outcome, code): &(Outcome, i32)| *outcome == Outcome::Eof && matches!(code, 1001 | 1012);
+    assert!(reasons.len() >= 10 && reasons.iter().take(10).all(told), "{reasons:?}");
+}
+
+#[test]
+fn ipv6_against_the_python_sdk() {
+    let _alone = alone();
+    let Some(server) = Sdk::One.serve(&["--host", "::1"]) else { return };
+    let run = load(&[], server.url("http://["));
+    let want = expected("0 handshakes, null failed");
+    insist(&Sdk::One.name(), "http://[::1]", &want, &found(&run), &run.context());
+}
