@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::curve::Stage;
 use crate::schedule::Arrivals;
 use crate::search::Threshold;
 
@@ -20,6 +21,10 @@ Examples:
       newline-delimited JSON-RPC over TCP
   loadgen -c 1000 --ca ca.pem https://10.0.0.5:8443/mcp wss://10.0.0.5:8443/ws
       the same inside TLS, whose handshakes are counted and timed apart
+  loadgen -c 1000 --stage 30s@500 --stage 60s@500..5000 --stage 60s@5000..8000/4 http://...
+      30 s at 500 requests a second, a minute in which they become 5,000, and four steps to 8,000
+  loadgen --scenario bench/scenarios/steps.toml -c 5000
+      what the file says, with other connections
   loadgen -r 1000 --arrivals poisson --call echo=9 --call add --tool-args 'add={\"a\":1,\"b\":2}' ...
       nine calls of echo to one of add, at the moments at which independent users would call
 
@@ -32,7 +37,7 @@ spoiled (its log is incomplete); 4 this host lacks something; 130 interrupted, r
 pub struct Cli {
     /// Addresses under test: http://host:port/path or tcp://host:port (JSON-RPC, one message a
     /// line); ws:// for WebSocket; https://, wss:// and tls:// are the same inside TLS
-    #[arg(required_unless_present = "probe", value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["probe", "scenario"], value_name = "TARGET")]
     pub targets: Vec<String>,
 
     /// Connections to hold, each with one session
@@ -42,6 +47,15 @@ pub struct Cli {
     /// New connections a second while the load builds up, and for reconnects
     #[arg(long, default_value_t = 5000.0, value_parser = positive, value_name = "CONNS/S")]
     pub ramp: f64,
+
+    /// Let the connections come in so many equal steps, with --ramp-pause between them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(value_name = "STEPS", requires = "ramp_pause")]
+    pub ramp_steps: u32,
+
+    /// Time between two steps of the ramp, in which sessions only stand
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "TIME")]
+    pub ramp_pause: Duration,
 
     /// Sessions that may be in the course of being opened at one time: where the server is slower
     /// than the ramp, it sets the pace
@@ -61,6 +75,16 @@ pub struct Cli {
     /// Time under load before the counted part begins
     #[arg(long, default_value = "0s", value_parser = duration, value_name = "TIME")]
     pub warmup: Duration,
+
+    /// A part of the load and its rate, instead of --rate and --duration; several follow each other:
+    /// 30s@1000 is constant, 60s@1000..5000 a line, 60s@1000..4000/4 four even steps
+    #[arg(long, value_name = "TIME@RATE", conflicts_with_all = ["closed", "rate", "duration"])]
+    #[arg(conflicts_with = "find_limit")]
+    pub stage: Vec<Stage>,
+
+    /// Read options from a TOML file (see bench/scenarios/); what is typed beside it takes precedence
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
 
     /// Search for the rate up to which this holds, such as 'p99<500ms,success>=99%': the rate doubles
     /// from --rate on until it breaks, and is then bisected; every step is a short hold on the same
@@ -263,7 +287,7 @@ fn step(text: &str) -> Result<Duration, String> {
     if step < Duration::from_secs(1) { Err("at least 1s".into()) } else { Ok(step) }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("'{text}' is not a number"))?;
     if value.is_finite() && value > 0.0 && value <= 1e9 {
         Ok(value)

@@ -10,6 +10,7 @@ pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod curve;
 pub mod dialect;
 pub mod discover;
 pub mod fleet;
@@ -21,6 +22,7 @@ pub mod plan;
 #[allow(unsafe_code, reason = "the kernel reads and writes memory that this module owns")]
 pub mod ring;
 pub mod run;
+pub mod scenario;
 pub mod schedule;
 pub mod search;
 pub mod setup;

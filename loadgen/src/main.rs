@@ -2,13 +2,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use loadgen::cli::Cli;
 use loadgen::run::{Ended, run};
+use loadgen::scenario;
 use loadgen::setup::{Setup, SetupError};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match scenario::command_line() {
+        Ok(cli) => cli,
+        Err(e) => {
+            eprintln!("loadgen: {e}");
+            return ExitCode::from(2);
+        }
+    };
     if cli.probe {
         let probe = loadgen::ring::probe(cli.connections, cli.engine);
         println!("{}", probe.to_json());

@@ -172,6 +172,7 @@ impl Coordinator<'_> {
                 let from = warmup + self.plan.warmup_ns;
                 let until = self.plan.duration_ns.map_or(u64::MAX, |d| from.saturating_add(d));
                 self.orders.begin(warmup, from..until);
+                self.note_stages(from);
             }
         }
         let stage = self.orders.stage(now_ns);
@@ -183,6 +184,15 @@ impl Coordinator<'_> {
         }
         if stage == Stage::Hold {
             self.observed.hold_goes_on(now_ns, process_cpu_ns(), sum);
+        }
+    }
+
+    /// Says in the log when each stage of the load begins.
+    fn note_stages(&mut self, mut at_ns: u64) {
+        let Some(log) = &mut self.log else { return };
+        for stage in &self.plan.stages {
+            log.note(at_ns, "load_stage", &stage.to_string());
+            at_ns = at_ns.saturating_add(stage.duration.as_nanos() as u64);
         }
     }
 
@@ -372,11 +382,13 @@ impl Coordinator<'_> {
             });
         let model = match plan.closed {
             true => "closed loop".to_owned(),
-            false => format!(
-                "{:.0} req/s open loop ({} arrivals)",
-                plan.rate_per_s,
-                plan.arrivals.name()
-            ),
+            false => {
+                let stages = plan.stages.iter().map(|stage| format!("{stage}, "));
+                let stages: String = stages.collect();
+                let most = if stages.is_empty() { "" } else { "at most " };
+                let (rate, arrivals) = (plan.rate_per_s, plan.arrivals.name());
+                format!("{stages}{most}{rate:.0} req/s open loop ({arrivals} arrivals)")
+            }
         };
         self.say(&format!(
             "{} connections at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s) on {}, seed {}",

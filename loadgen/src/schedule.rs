@@ -4,30 +4,27 @@
 //! changes who sends a request and never when it is due.
 
 use crate::chance::{Stream, Topic};
+use crate::curve::Curve;
 
-/// A steady sequence of due times: item `k` at `start + k / rate`.
-#[derive(Clone, Copy, Debug)]
-pub struct Steady {
+/// A sequence of due times without chance: item `k` where the rate has made `k` items due.
+#[derive(Clone, Debug)]
+pub struct Even {
     start_ns: u64,
-    rate_per_s: f64,
+    curve: Curve,
     next: u64,
     stride: u64,
 }
 
-impl Steady {
-    /// The share of worker `index` of `workers`. A rate of 0 is never due.
-    pub fn new(start_ns: u64, rate_per_s: f64, index: u32, workers: u32) -> Self {
+impl Even {
+    /// The share of worker `index` of `workers`.
+    pub fn new(start_ns: u64, curve: Curve, index: u32, workers: u32) -> Self {
         assert!(index < workers);
-        Self { start_ns, rate_per_s, next: u64::from(index), stride: u64::from(workers) }
+        Self { start_ns, curve, next: u64::from(index), stride: u64::from(workers) }
     }
 
     /// When the next item is due.
     pub fn next_due_ns(&self) -> u64 {
-        if self.rate_per_s <= 0.0 {
-            return u64::MAX;
-        }
-        let offset_ns = self.next as f64 * 1e9 / self.rate_per_s;
-        self.start_ns.saturating_add(offset_ns as u64)
+        self.start_ns.saturating_add(self.curve.offset_ns(self.next as f64))
     }
 
     /// Takes the next item if it is due by `now_ns`, and says when it was due.
@@ -70,36 +67,34 @@ pub struct Due {
 }
 
 /// When the requests of one worker are due.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Schedule(Kind);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
-    Constant(Steady),
+    Constant(Even),
     Poisson(Poisson),
 }
 
 impl Schedule {
-    /// The share of worker `index` of `workers`. A rate of 0 is never due.
+    /// The share of worker `index` of `workers`.
     pub fn new(
         arrivals: Arrivals,
         seed: u64,
         start_ns: u64,
-        rate_per_s: f64,
+        curve: Curve,
         (index, workers): (u32, u32),
     ) -> Self {
         Self(match arrivals {
-            Arrivals::Constant => Kind::Constant(Steady::new(start_ns, rate_per_s, index, workers)),
-            Arrivals::Poisson => {
-                Kind::Poisson(Poisson::new(seed, start_ns, rate_per_s, index, workers))
-            }
+            Arrivals::Constant => Kind::Constant(Even::new(start_ns, curve, index, workers)),
+            Arrivals::Poisson => Kind::Poisson(Poisson::new(seed, start_ns, curve, index, workers)),
         })
     }
 
     /// When the next request is due.
     pub fn next_due_ns(&self) -> u64 {
         match &self.0 {
-            Kind::Constant(steady) => steady.next_due_ns(),
+            Kind::Constant(even) => even.next_due_ns(),
             Kind::Poisson(poisson) => poisson.next_due_ns,
         }
     }
@@ -107,24 +102,25 @@ impl Schedule {
     /// Takes the next request if it is due by `now_ns`.
     pub fn take(&mut self, now_ns: u64) -> Option<Due> {
         match &mut self.0 {
-            Kind::Constant(steady) => {
-                let index = steady.next;
-                steady.take(now_ns).map(|at_ns| Due { at_ns, index })
+            Kind::Constant(even) => {
+                let index = even.next;
+                even.take(now_ns).map(|at_ns| Due { at_ns, index })
             }
             Kind::Poisson(poisson) => poisson.take(now_ns),
         }
     }
 }
 
-/// Poisson arrivals: item `k` at `start + (gap 0 + ... + gap k) / rate`, where each gap is a pure
-/// function of the seed and its index, exponential with mean 1. Every worker adds up the gaps of
+/// Poisson arrivals: item `k` where the rate has made `gap 0 + ... + gap k` items due, each gap a pure
+/// function of the seed and its index, exponential with mean 1; a rate that changes over time is
+/// followed exactly so. Every worker adds up the gaps of
 /// the whole fleet and takes every `n`-th item. That costs a logarithm for each request of the
 /// fleet (about 10 ns), and buys a schedule that no number of workers changes. The sum is kept in
 /// integers, so that nothing drifts however long the run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Poisson {
     start_ns: u64,
-    rate_per_s: f64,
+    curve: Curve,
     stream: Stream,
     stride: u64,
     /// The item that is next.
@@ -135,23 +131,19 @@ struct Poisson {
 }
 
 impl Poisson {
-    fn new(seed: u64, start_ns: u64, rate_per_s: f64, index: u32, workers: u32) -> Self {
+    fn new(seed: u64, start_ns: u64, curve: Curve, index: u32, workers: u32) -> Self {
         assert!(index < workers);
         let stream = Stream::new(seed, Topic::Arrivals);
         let (first, stride) = (u64::from(index), u64::from(workers));
         let gaps = (0..=first).map(|k| gap(stream, k)).sum();
-        let mut new =
-            Self { start_ns, rate_per_s, stream, stride, index: first, gaps, next_due_ns: 0 };
+        let mut new = Self { start_ns, curve, stream, stride, index: first, gaps, next_due_ns: 0 };
         new.next_due_ns = new.due_ns();
         new
     }
 
     fn due_ns(&self) -> u64 {
-        if self.rate_per_s <= 0.0 {
-            return u64::MAX;
-        }
-        let offset_ns = self.gaps as f64 / (1u64 << 32) as f64 * 1e9 / self.rate_per_s;
-        self.start_ns.saturating_add(offset_ns as u64)
+        let items = self.gaps as f64 / (1u64 << 32) as f64;
+        self.start_ns.saturating_add(self.curve.offset_ns(items))
     }
 
     fn take(&mut self, now_ns: u64) -> Option<Due> {
@@ -217,7 +209,7 @@ mod tests {
     #[test]
     fn a_rate_of_zero_is_never_due() {
         for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
-            let mut none = Schedule::new(arrivals, 1, 5, 0.0, (0, 1));
+            let mut none = Schedule::new(arrivals, 1, 5, Curve::Steady(0.0), (0, 1));
             assert_eq!(none.take(u64::MAX - 1), None);
         }
     }
@@ -230,7 +222,7 @@ mod tests {
     }
 
     fn poisson(seed: u64, rate: f64, seat: (u32, u32)) -> Schedule {
-        Schedule::new(Arrivals::Poisson, seed, 0, rate, seat)
+        Schedule::new(Arrivals::Poisson, seed, 0, Curve::Steady(rate), seat)
     }
 
     /// Counts in 20,000 windows of 50 ms at 100/s: a Poisson number of mean 5 has variance 5, and
@@ -273,7 +265,8 @@ mod tests {
         fn workers_together_make_one_poisson_schedule(
             workers in 1u32..9, rate in 1.0f64..1e6, start in 0u64..1 << 40, seed: u64,
         ) {
-            let new = |seat| Schedule::new(Arrivals::Poisson, seed, start, rate, seat);
+            let curve = Curve::Steady(rate);
+            let new = |seat| Schedule::new(Arrivals::Poisson, seed, start, curve.clone(), seat);
             let mut all = Vec::new();
             for w in 0..workers {
                 let mut share = new((w, workers));
@@ -324,13 +317,13 @@ mod tests {
         ) {
             let mut all = Vec::new();
             for w in 0..workers {
-                let mut share = Steady::new(start, rate, w, workers);
+                let mut share = Even::new(start, Curve::Steady(rate), w, workers);
                 for _ in 0..50 {
                     all.push(share.take(u64::MAX - 1).expect("due by the end of time"));
                 }
             }
             all.sort_unstable();
-            let mut alone = Steady::new(start, rate, 0, 1);
+            let mut alone = Even::new(start, Curve::Steady(rate), 0, 1);
             for due in all {
                 prop_assert_eq!(Some(due), alone.take(u64::MAX - 1));
             }
@@ -338,16 +331,16 @@ mod tests {
 
         #[test]
         fn nothing_is_early_and_nothing_drifts(rate in 1.0f64..1e5, k in 1u64..2_000) {
-            let mut steady = Steady::new(0, rate, 0, 1);
+            let mut even = Even::new(0, Curve::Steady(rate), 0, 1);
             for _ in 0..k {
-                let due = steady.next_due_ns();
+                let due = even.next_due_ns();
                 if due > 0 {
-                    prop_assert_eq!(steady.take(due - 1), None);
+                    prop_assert_eq!(even.take(due - 1), None);
                 }
-                prop_assert_eq!(steady.take(due), Some(due));
+                prop_assert_eq!(even.take(due), Some(due));
             }
             let exact = k as f64 * 1e9 / rate;
-            prop_assert!((steady.next_due_ns() as f64 - exact).abs() <= 1.0);
+            prop_assert!((even.next_due_ns() as f64 - exact).abs() <= 1.0);
         }
     }
 }

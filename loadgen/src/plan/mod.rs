@@ -8,10 +8,12 @@ pub mod target;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::cli::{Cli, End, Protocol};
+use crate::curve::{Curve, Segment, Stage, stepped_ramp};
 use crate::dialect::Dialect;
 use crate::layer::{Transport, Wrapping};
 use crate::mix::Mix;
@@ -85,14 +87,24 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Connections of all workers.
     pub connections: u32,
-    /// Scheduled requests a second; 0 in closed loop.
+    /// Scheduled requests a second, the most where they change; 0 in closed loop.
     pub rate_per_s: f64,
+    /// How they change over time, the warm-up included.
+    pub curve: Curve,
+    /// The stages that this was made of, if it was.
+    pub stages: Vec<Stage>,
     /// How requests follow each other.
     pub arrivals: Arrivals,
     /// Decides what is left to chance: arrivals, and which call a request makes.
     pub seed: u64,
     /// New connections a second.
     pub ramp_per_s: f64,
+    /// How they come over time.
+    pub ramp: Curve,
+    /// In how many steps.
+    pub ramp_steps: u32,
+    /// Time between two of these steps.
+    pub ramp_pause_ns: u64,
     /// Whether a session sends as soon as it is answered.
     pub closed: bool,
     /// Length of the counted part; `None` lasts until told to end.
@@ -227,24 +239,30 @@ impl Plan {
         let sources = sources(cli, host, &targets)?;
         let heartbeat_ns = cli.heartbeat.as_nanos() as u64;
         let default_rate = (f64::from(connections) * 1e9 / heartbeat_ns.max(1) as f64).max(10.0);
-        let rate_per_s = if cli.closed { 0.0 } else { cli.rate.unwrap_or(default_rate) };
+        let curve = curve_of(cli, default_rate);
+        let rate_per_s = curve.most_per_s();
         let timeout_ns = cli.timeout.as_nanos() as u64;
         Ok(Self {
             command: String::new(),
             connections,
             rate_per_s,
+            curve,
+            stages: cli.stage.clone(),
             arrivals: cli.arrivals,
             seed: work.seed,
             ramp_per_s: cli.ramp,
+            ramp: stepped_ramp(connections, cli.ramp, cli.ramp_steps, cli.ramp_pause),
+            ramp_steps: cli.ramp_steps,
+            ramp_pause_ns: cli.ramp_pause.as_nanos() as u64,
             closed: cli.closed,
-            duration_ns: (!cli.duration.is_zero()).then_some(cli.duration.as_nanos() as u64),
+            duration_ns: duration_of(cli),
             find_limit: cli.find_limit.clone(),
             step_ns: cli.step.as_nanos() as u64,
             warmup_ns: cli.warmup.as_nanos() as u64,
             heartbeat_ns,
             ping_after_ns: heartbeat_ns / 10 * 9,
             timeout_ns,
-            stall_ns: 3 * timeout_ns,
+            stall_ns: 3 * timeout_ns + cli.ramp_pause.as_nanos() as u64,
             end: cli.end,
             spin: cli.spin,
             engine,
@@ -296,7 +314,10 @@ impl Plan {
             "connections": self.connections,
             "rate_per_s": self.rate_per_s,
             "arrivals": self.arrivals.name(),
+            "stages": self.stages.iter().map(Stage::to_string).collect::<Vec<_>>(),
             "ramp_per_s": self.ramp_per_s,
+            "ramp_steps": self.ramp_steps,
+            "ramp_pause_ns": self.ramp_pause_ns,
             "duration_ns": self.duration_ns.unwrap_or(0),
             "find_limit": self.find_limit.as_ref().map(Threshold::to_string),
             "step_ns": self.step_ns,
@@ -320,6 +341,27 @@ impl Plan {
             "seed": self.seed,
         })
     }
+}
+
+/// The requested rate over time, from the beginning of the warm-up on.
+fn curve_of(cli: &Cli, default_rate: f64) -> Curve {
+    let Some(first) = cli.stage.first() else {
+        let rate_per_s = if cli.closed { 0.0 } else { cli.rate.unwrap_or(default_rate) };
+        return Curve::Steady(rate_per_s);
+    };
+    let warmup_ns = cli.warmup.as_nanos() as u64;
+    let rate_per_s = first.from_per_s;
+    let warmup = Segment { ns: warmup_ns, from_per_s: rate_per_s, to_per_s: rate_per_s };
+    let mut segments = if warmup_ns > 0 { vec![warmup] } else { Vec::new() };
+    segments.extend(cli.stage.iter().flat_map(Stage::segments));
+    Curve::of(&segments)
+}
+
+/// Length of the counted part; `None` lasts until told to end.
+fn duration_of(cli: &Cli) -> Option<u64> {
+    let staged: Duration = cli.stage.iter().map(|stage| stage.duration).sum();
+    let duration = if cli.stage.is_empty() { cli.duration } else { staged };
+    (!duration.is_zero()).then_some(duration.as_nanos() as u64)
 }
 
 fn sources(cli: &Cli, host: &Host, targets: &[Target]) -> Result<Option<Sources>, PlanError> {

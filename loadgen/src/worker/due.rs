@@ -8,6 +8,7 @@ use super::Worker;
 use super::lists::{ANSWERING, BACKOFF, CONNECTING, HANDSHAKING, IDLE};
 use super::session::State;
 use crate::clock::Clock;
+use crate::curve::Curve;
 use crate::ops::Op;
 use crate::orders::Stage;
 use crate::ring::{Errno, Ring};
@@ -21,9 +22,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if stage != Stage::Ramp && self.scheduled.start != from_ns {
             self.scheduled = from_ns..self.orders.hold().end;
             let plan = &self.plan;
-            let rate_per_s = self.orders.rate().unwrap_or(plan.rate_per_s);
+            let curve = self.orders.rate().map_or_else(|| plan.curve.clone(), Curve::Steady);
             let seat = (self.index, plan.workers);
-            let schedule = Schedule::new(plan.arrivals, plan.seed, from_ns, rate_per_s, seat);
+            let schedule = Schedule::new(plan.arrivals, plan.seed, from_ns, curve, seat);
             self.schedule = Some(schedule);
         }
         if self.rounds_seen != self.orders.rounds() {

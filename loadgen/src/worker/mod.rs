@@ -32,7 +32,7 @@ use crate::layer::{Scratch, Wrapping};
 use crate::orders::{Orders, Stage};
 use crate::plan::{Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
-use crate::schedule::{Due, Pacer, Schedule, Steady};
+use crate::schedule::{Due, Even, Pacer, Schedule};
 use lists::{ANSWERING, Links, QUEUES, Queue};
 pub use record::{
     BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
@@ -151,7 +151,7 @@ pub struct Worker<R: Ring, C: Clock> {
     layers_begun: u64,
     /// Sessions whose layer has bytes to send and found no send buffer.
     unsent: VecDeque<u32>,
-    ramp: Steady,
+    ramp: Even,
     ramp_next: u32,
     reconnects: Pacer,
     schedule: Option<Schedule>,
@@ -215,7 +215,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             layers: Scratch::default(),
             layers_begun: 0,
             unsent: VecDeque::new(),
-            ramp: Steady::new(orders.start_ns(), plan.ramp_per_s, index, plan.workers),
+            ramp: Even::new(orders.start_ns(), plan.ramp.clone(), index, plan.workers),
             ramp_next: 0,
             reconnects: Pacer::new(plan.ramp_per_s / f64::from(plan.workers)),
             schedule: None,

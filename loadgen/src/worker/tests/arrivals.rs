@@ -50,3 +50,25 @@ fn bunches_of_users_wait_as_queueing_theory_says() {
     assert!(constant_ns < 0.1 * MS as f64, "{constant_ns}");
     assert!((2.2e6..2.8e6).contains(&poisson_ns), "{poisson_ns}");
 }
+
+/// A constant stage, a line and two steps, with a warm-up before them: `Finished::check` holds every
+/// record against the schedule; here the counts are held against the areas.
+#[test]
+fn stages_offer_what_their_areas_say() {
+    for (arrivals, worker) in [("constant", (0, 1)), ("constant", (1, 2)), ("poisson", (0, 1))] {
+        let options = format!(
+            "-c 40 --ramp 200 --ramp-steps 4 --ramp-pause 500ms --warmup 1s --heartbeat 60s \
+             --arrivals {arrivals} --seed 3 --stage 1s@100 --stage 2s@100..300 --stage 2s@300..600/2"
+        );
+        let script = Script::healthy(Speaks::Sessions);
+        let mut run = Run::new(&Case { worker, ..Case::new(&options, vec![script]) });
+        assert!(run.ramp(4 * S));
+        assert!(run.now_ns() > BEGIN_NS + 3 * 500 * MS, "three pauses");
+        run.turn_until_ns(run.orders.hold().end);
+        let finished = run.finish();
+        let offered = finished.tally.sent + finished.tally.dropped;
+        let expected = (100 + 400 + 900) / u64::from(worker.1);
+        let spread = if arrivals == "poisson" { 5 * 38 } else { 0 };
+        assert!(offered.abs_diff(expected) <= spread, "{offered} of {expected}, {arrivals}");
+    }
+}

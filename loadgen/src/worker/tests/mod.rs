@@ -392,7 +392,7 @@ impl Finished {
         let plan = &self.plan;
         let seat = (index, plan.workers);
         let mut schedule =
-            Schedule::new(plan.arrivals, plan.seed, warmup_ns, plan.rate_per_s, seat);
+            Schedule::new(plan.arrivals, plan.seed, warmup_ns, plan.curve.clone(), seat);
         let mut due = Vec::new();
         while let Some(Due { at_ns, index }) = schedule.take(self.hold.end.saturating_sub(1)) {
             if self.hold.contains(&at_ns) {
