@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Checks the dashboards without Grafana: their shape, and every query against a real Prometheus.
 
-usage: check.py [--empty-ok SUBSTRING]... PROMETHEUS_URL DASHBOARD...
+usage: check.py [--empty-ok SUBSTRING]... [--rules] PROMETHEUS_URL DASHBOARD...
 
 Exit status 1 names each panel whose query is refused or brings no series. `--empty-ok` excuses
-queries that contain the text, such as `haproxy` where there is no HAProxy.
+queries that contain the text, such as `haproxy` where there is no HAProxy. With `--rules` every alert
+rule must be in good health, and every metric that it names must have series: an alert about a metric
+that nobody gives never comes.
 """
 import argparse
 import json
+import re
 import sys
 import urllib.error
 import urllib.parse
@@ -21,6 +24,22 @@ def ask(base, query):
             return json.load(answer)["data"]["result"]
     except urllib.error.HTTPError as error:
         raise ValueError(json.load(error).get("error", str(error))) from error
+
+
+def rules(base):
+    """What is wrong with the alert rules, and how many there are."""
+    with urllib.request.urlopen(base + "/api/v1/rules", timeout=10) as answer:
+        groups = json.load(answer)["data"]["groups"]
+    every = [rule for group in groups for rule in group["rules"]]
+    problems = [f"alert {rule['name']}: {rule.get('lastError') or rule['health']}"
+                for rule in every if rule["health"] != "ok"]
+    for rule in every:
+        # Names of metrics: words outside of braces and quotes that have an underscore, and `up`.
+        words = re.sub(r"\{[^}]*\}|\"[^\"]*\"|by \([^)]*\)", " ", rule["query"])
+        names = set(re.findall(r"\b(?:[a-z]+_\w+|up)\b", words)) - {"histogram_quantile"}
+        problems += [f"alert {rule['name']}: nobody gives {name}"
+                     for name in sorted(names) if not ask(base, name)]
+    return problems if every else ["there is no alert rule"], len(every)
 
 
 def shape(board):
@@ -48,10 +67,11 @@ def shape(board):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--empty-ok", action="append", default=[])
+    parser.add_argument("--rules", action="store_true")
     parser.add_argument("prometheus")
     parser.add_argument("dashboards", nargs="+")
     typed = parser.parse_args()
-    problems, asked = [], 0
+    problems, asked = rules(typed.prometheus) if typed.rules else ([], 0)
     for path in typed.dashboards:
         with open(path, encoding="utf-8") as file:
             board = json.load(file)

@@ -11,6 +11,7 @@ use super::targets::IDLE_CLOSE_NS_MIN;
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::orders::Stage;
+use crate::plan::sources::{PAIRS_TRIED_MAX, Sources, planned_target};
 use crate::ring::{Errno, GENERATIONS, Op as RingOp, OpKind, Ring, Source};
 use crate::schedule::BACKOFF_STEPS;
 use wire::client::Exchange;
@@ -49,13 +50,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         Ok(())
     }
 
-    /// Round after round over the targets, each beginning one further on: the targets of one round
-    /// differ, as the planned ports want it, and every worker gets sessions on every target, also
-    /// where the numbers of both have a divisor in common. Its share of the schedule then has
-    /// somewhere to go while one target hangs.
     fn planned_target(&self, global: u32) -> u16 {
-        let count = self.plan.targets.len() as u32;
-        ((global % count + global / count) % count) as u16
+        planned_target(global, self.plan.targets.len() as u32)
     }
 
     /// Opens the socket from its planned start.
@@ -109,6 +105,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let (took_ns, target) = (self.now_ns - s.since_ns, s.target);
         let dialect = self.prepared[usize::from(target)].dialect;
         s.open = true;
+        s.pairs_taken = 0;
         s.exchange = if dialect.is_http() { Exchange::http() } else { Exchange::line() };
         s.after = None;
         self.open += 1;
@@ -233,6 +230,20 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.enqueue(IDLE, session);
     }
 
+    /// Whether an attempt that found its planned pair taken goes on from another one: where sessions
+    /// share pairs, some of a session's are in use for its target by others. It is a search of this
+    /// program's, which the time to connect contains, and no failure until all of it found nothing.
+    pub(super) fn takes_other_pair(&mut self, session: u32, errno: Errno) -> bool {
+        let shared = self.plan.sources.as_ref().is_some_and(Sources::shares_pairs);
+        let s = &mut self.sessions[session as usize];
+        let goes_on = shared
+            && self.stage != Stage::Cooldown
+            && outcome_of(errno).0 == Outcome::NoAddress
+            && s.pairs_taken < PAIRS_TRIED_MAX;
+        s.pairs_taken = if goes_on { s.pairs_taken + 1 } else { 0 };
+        goes_on
+    }
+
     /// Connect or socket creation failed.
     pub(super) fn connect_failed(&mut self, session: u32, errno: Errno) {
         let (outcome, detail) = outcome_of(errno);
@@ -325,8 +336,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 }
             }
             Next::End => self.end(session),
-            Next::Reconnect if session < self.ending_next => self.end(session),
+            Next::Reconnect | Next::OtherPair if session < self.ending_next => self.end(session),
             Next::Reconnect => self.retry_later(session)?,
+            Next::OtherPair => self.start(session)?,
         }
         Ok(())
     }

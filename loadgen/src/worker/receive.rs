@@ -7,7 +7,7 @@ use wire::client::{Answer, Event, Side};
 use wire::mcp::Reply;
 
 use super::connect::outcome_of;
-use super::session::{After, Standing, State};
+use super::session::{After, Next, Standing, State};
 use super::{Reading, Worker};
 use crate::clock::Clock;
 use crate::ops::Op;
@@ -48,6 +48,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         match c.kind {
             OpKind::Connect => match c.result {
                 Ok(_) => self.connected(session),
+                Err(errno) if self.takes_other_pair(session, errno) => {
+                    self.close(session, Next::OtherPair)
+                }
                 Err(errno) => {
                     self.connect_failed(session, errno);
                     self.close(session, self.next_attempt())

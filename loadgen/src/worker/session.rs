@@ -39,6 +39,8 @@ pub enum State {
 pub enum Next {
     /// Another connection, after a back-off.
     Reconnect,
+    /// The same attempt from another pair of address and port, at once: the planned one is taken.
+    OtherPair,
     /// The end.
     End,
 }
@@ -153,6 +155,8 @@ pub struct Session {
     pub target: u16,
     /// Failed attempts in a row.
     pub attempt: u8,
+    /// Pairs of address and port that this attempt found taken.
+    pub pairs_taken: u8,
     /// Whether its TCP connection stands.
     pub open: bool,
     /// Whether the server has accepted it as a session.
@@ -207,6 +211,7 @@ impl Session {
             generation: 0,
             target: NO_TARGET,
             attempt: 0,
+            pairs_taken: 0,
             open: false,
             established: false,
             stood: false,
