@@ -184,6 +184,11 @@ pub struct Cli {
     #[arg(long)]
     pub force: bool,
 
+    /// Show a dashboard while the run goes on: rates, the three counts, latency, errors by reason, the
+    /// workers' load. `q` ends the run and keeps the results; without a terminal, plain lines
+    #[arg(long, conflicts_with = "control")]
+    pub tui: bool,
+
     /// Be driven by another program: commands on standard input, status on standard output, both
     /// one JSON object a line
     #[arg(long)]

@@ -28,5 +28,6 @@ pub mod search;
 pub mod setup;
 pub mod stepping;
 pub mod summary;
+pub mod watch;
 pub mod worker;
 pub mod writer;

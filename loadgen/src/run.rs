@@ -1,6 +1,7 @@
 //! The coordinator: starts the threads, moves the run from stage to stage, shows what happens.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::search;
 use crate::setup::{Setup, SetupError, ask};
 use crate::stepping::Stepping;
 use crate::summary::{self, Observed, Summary};
+use crate::watch::Watch;
 use crate::worker::sample::Sample;
 use crate::worker::{Example, Tally, latencies};
 use crate::writer::{Log, Written};
@@ -88,7 +90,11 @@ pub fn run(cli: &Cli, setup: Setup) -> Result<Ended, SetupError> {
         most_stood: 0,
         progress_ns: 0,
         drain_from_ns: u64::MAX,
+        watch: Watch::new(&fleet.windows),
+        screen: None,
+        said: Vec::new(),
     };
+    coordinator.take_screen();
     coordinator.follow(&fleet);
     coordinator.finish(fleet)
 }
@@ -124,6 +130,10 @@ struct Coordinator<'a> {
     most_stood: u64,
     progress_ns: u64,
     drain_from_ns: u64,
+    watch: Watch,
+    screen: Option<live::Screen>,
+    /// What was said on the dashboard; it is said again when that is gone.
+    said: Vec<String>,
 }
 
 impl Coordinator<'_> {
@@ -139,6 +149,7 @@ impl Coordinator<'_> {
             self.advance(now_ns, &sum, fleet);
             self.make_steps(now_ns, fleet);
             self.observed.see(&sum);
+            self.watch.look(&fleet.windows);
             if now_ns >= self.next_line_ns {
                 self.next_line_ns += 1_000_000_000;
                 self.show(now_ns, &sum, fleet);
@@ -221,6 +232,11 @@ impl Coordinator<'_> {
         let between_steps = self.noted == "hold" && self.searching();
         if self.noted != stage.name() && !between_steps {
             self.noted = stage.name();
+            if let Some(screen) = &self.screen {
+                let alive = live::units::count(sum.session_alive);
+                let text = format!("{}, with {alive} sessions alive", stage.name());
+                screen.update(|board| board.event(now_ns, text, false));
+            }
             if let Some(log) = &mut self.log {
                 log.note(at_ns, "phase", stage.name());
             }
@@ -240,6 +256,11 @@ impl Coordinator<'_> {
         let Some(stepping) = &mut self.stepping else { return };
         if let Some(step) = stepping.advance(now_ns, &self.orders, &fleet.windows) {
             let text = step.to_json().to_string();
+            if let Some(screen) = &self.screen {
+                let (rate, verdict) = (step.rate_per_s, &step.verdict);
+                let said = format!("{rate:.0}/s: {} {}", verdict.name(), verdict.because());
+                screen.update(|board| board.event(now_ns, said, false));
+            }
             if let Some(log) = &mut self.log {
                 log.note(now_ns, "step", &text);
             }
@@ -276,6 +297,9 @@ impl Coordinator<'_> {
     fn take_signals(&mut self, now_ns: u64) {
         while let Ok(Some(_)) = self.signals.read_signal() {
             self.interrupts += 1;
+            if let Some(screen) = &self.screen {
+                screen.update(|board| board.ending = true);
+            }
             self.stop_search();
             self.orders.end_load(now_ns);
             if self.interrupts > 1 {
@@ -347,22 +371,60 @@ impl Coordinator<'_> {
 
     /// One line a second.
     fn show(&mut self, now_ns: u64, sum: &Sample, fleet: &Fleet) {
-        let interval = summary::merge_intervals(&fleet.windows);
-        if self.cli.control {
-            let stage = self.orders.stage(now_ns).name();
-            println!("{}", summary::status(now_ns, stage, self.plan.connections, sum, &interval));
-        } else {
+        if self.cli.control || self.screen.is_some() {
+            let reading = self.watch.reading(now_ns, &self.plan, &self.orders, sum, &fleet.windows);
+            match &self.screen {
+                Some(screen) => screen.update(|board| board.read(reading)),
+                None => println!("{}", summary::status(&reading)),
+            }
+        }
+        // Beside a dashboard on standard error, standard output may be a file.
+        if !self.cli.control && (self.screen.is_none() || !std::io::stdout().is_terminal()) {
+            let interval = summary::merge_intervals(&fleet.windows);
             let elapsed_s = now_ns.saturating_sub(self.orders.start_ns()) / 1_000_000_000;
             println!("{}", summary::line(elapsed_s, sum, &interval));
         }
     }
 
-    fn say(&self, text: &str) {
-        eprintln!("loadgen: {text}");
+    /// Shows the dashboard if it is asked for and there is a terminal for it.
+    fn take_screen(&mut self) {
+        if !self.cli.tui {
+            return;
+        }
+        let (plan, now_ns) = (&self.plan, Monotonic.now_ns());
+        let title = format!(
+            "loadgen · {} connections · {}",
+            live::units::count(u64::from(plan.connections)),
+            match plan.targets.as_slice() {
+                [one] => one.url.to_string(),
+                several => format!("{} targets", several.len()),
+            }
+        );
+        match live::Screen::take(live::Board::new(title, now_ns)) {
+            Ok(screen) => self.screen = Some(screen),
+            Err(why) => self.say(&format!("no dashboard, plain lines instead: {why}")),
+        }
     }
 
-    fn say_plan(&self) {
-        let plan = &self.plan;
+    /// Gives the terminal back, and says there what was said on the dashboard.
+    fn leave_screen(&mut self) {
+        self.screen = None;
+        self.said.drain(..).for_each(|text| eprintln!("loadgen: {text}"));
+    }
+
+    fn say(&mut self, text: &str) {
+        match &self.screen {
+            Some(screen) => {
+                let now_ns = Monotonic.now_ns();
+                screen.update(|board| board.event(now_ns, text, false));
+                self.said.push(text.to_owned());
+            }
+            None => eprintln!("loadgen: {text}"),
+        }
+    }
+
+    fn say_plan(&mut self) {
+        let plan = self.plan.clone();
         if let Some(cause) = &plan.engine.refusal {
             self.say(&format!(
                 "going on with epoll, where each connection takes a descriptor of the process, \
@@ -421,6 +483,7 @@ impl Coordinator<'_> {
                 Err(_) => failure = Some("a worker panicked".into()),
             }
         }
+        self.leave_screen();
         let plan = self.plan.clone();
         let (mix, examples) = (&plan.work.mix, summary::first_of_each(examples));
         if self.ramp_failed {
@@ -461,7 +524,7 @@ impl Coordinator<'_> {
             log_error: written.and_then(|w| w.error),
         };
         if let Some(cause) = &failure {
-            self.say(cause);
+            eprintln!("loadgen: {cause}");
         }
         let mut stage = summary.to_json();
         let found = self.stepping.as_ref().and_then(|s| Some((s, s.found()?)));

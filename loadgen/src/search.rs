@@ -110,7 +110,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Verdict::Holds => "holds",
             Verdict::Breaks(_) => "breaks",
@@ -118,7 +118,7 @@ impl Verdict {
         }
     }
 
-    fn because(&self) -> &str {
+    pub(crate) fn because(&self) -> &str {
         match self {
             Verdict::Holds => "",
             Verdict::Breaks(because) | Verdict::Generator(because) => because,

@@ -339,18 +339,10 @@ pub fn line(elapsed_s: u64, sum: &Sample, interval: &Latencies) -> String {
 }
 
 /// The status object for a driving program.
-pub fn status(now_ns: u64, phase: &str, planned: u32, sum: &Sample, interval: &Latencies) -> Value {
-    let some = |value: u64| (!interval.is_empty()).then_some(value);
-    json!({
-        "type": "status", "t_ns": now_ns, "phase": phase, "planned": planned,
-        "tcp_open": sum.tcp_open, "session_established": sum.session_established,
-        "session_alive": sum.session_alive, "stream_open": sum.stream_open,
-        "tls_full": sum.tls_full, "tls_resumed": sum.tls_resumed, "tls_failed": sum.tls_failed,
-        "sent": sum.sent, "ok": sum.ok, "failed": sum.failed, "dropped": sum.dropped,
-        "queued": sum.queued, "in_flight": sum.in_flight,
-        "avg_ns": some(interval.mean() as u64),
-        "p99_ns": some(interval.value_at_quantile(0.99)),
-    })
+pub fn status(reading: &live::Reading) -> Value {
+    let mut status = json!(reading);
+    status["type"] = json!("status");
+    status
 }
 
 /// The earliest example of each kind.

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::exit::Failure;
+use crate::run::outcome::check_thresholds;
+use crate::verdict::file as threshold_file;
+
 const EXAMPLES: &str = "\
 Examples:
   reporter run
@@ -17,6 +21,8 @@ Examples:
       servers that run already; failover and scaling are skipped, and the report says so
   reporter report test-results/full-100k-20260101T120000Z
       make the report again from what was measured
+  reporter report host-a/*.latlog host-b/*.latlog --out merged --threshold 'p99<200ms'
+      a report of logs that `loadgen --log` left on several hosts
   reporter preflight --connections 1000000
       what this host would need, what it has, and the commands that fix it
 
@@ -93,8 +99,12 @@ pub struct RunArgs {
     #[arg(long, default_value = "test-results", value_name = "DIR")]
     pub out: PathBuf,
 
-    /// A condition that the results must meet, such as 'p99<500ms'; may be repeated
-    #[arg(long = "threshold", value_name = "EXPR")]
+    /// What the results must meet
+    #[command(flatten)]
+    pub judged: Judged,
+
+    /// All of [`RunArgs::judged`], once it is read.
+    #[arg(skip)]
     pub thresholds: Vec<String>,
 
     /// Requests a second in every stage above the baseline
@@ -134,6 +144,12 @@ pub struct RunArgs {
     #[arg(long)]
     pub force: bool,
 
+    /// Show a dashboard while the run goes on: rates, connections, latency, errors, the generator's own
+    /// load, stages, replicas and events. `q` ends the run and keeps the results; without a
+    /// terminal, plain lines
+    #[arg(long)]
+    pub tui: bool,
+
     /// Print one JSON object about the outcome on standard output; progress goes to standard error
     #[arg(long)]
     pub json: bool,
@@ -143,11 +159,52 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
+/// The conditions that results are judged by, beside the defaults.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Judged {
+    /// A condition that the results must meet, such as 'p99<500ms' or 'stage:failover:p99<2s'; may be
+    /// repeated
+    #[arg(long = "threshold", value_name = "EXPR")]
+    pub typed: Vec<String>,
+
+    /// A TOML file of conditions: p99 = "< 500ms", and tables such as [stage.failover]; what is
+    /// typed with --threshold takes the place of the file's
+    #[arg(long = "threshold-file", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+impl Judged {
+    /// The file's conditions and those that were typed, each as it would be typed.
+    ///
+    /// # Errors
+    /// A usage failure that names the one that cannot be read.
+    pub fn all(&self) -> Result<Vec<String>, Failure> {
+        let mut all = match &self.file {
+            Some(file) => threshold_file::read(file)
+                .map_err(|problem| Failure::usage(format!("--threshold-file {problem}")))?,
+            None => Vec::new(),
+        };
+        all.extend(self.typed.iter().cloned());
+        check_thresholds(&all)?;
+        Ok(all)
+    }
+}
+
 /// Options of `reporter report`.
 #[derive(Args, Debug, Clone)]
 pub struct ReportArgs {
-    /// A results folder of an earlier run
-    pub dir: PathBuf,
+    /// A results folder of an earlier run; or, with --out, latency logs of any number of hosts and
+    /// runs, or folders of them
+    #[arg(required = true, value_name = "DIR|LOG")]
+    pub paths: Vec<PathBuf>,
+
+    /// Make a results folder of these logs, with its report
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// What the logs' results must meet; a results folder has its own
+    #[command(flatten)]
+    pub judged: Judged,
 
     /// Print one JSON object about the outcome on standard output
     #[arg(long)]
@@ -249,7 +306,24 @@ mod tests {
     #[test]
     fn thresholds_add_up() {
         let args = run(&["--threshold", "p99<500ms", "--threshold", "success>99%"]);
-        assert_eq!(args.expect("parses").thresholds, ["p99<500ms", "success>99%"]);
+        let judged = args.expect("parses").judged;
+        assert_eq!(judged.all().expect("they are sound"), ["p99<500ms", "success>99%"]);
+    }
+
+    #[test]
+    fn what_is_typed_takes_the_place_of_the_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("limits.toml");
+        std::fs::write(&file, "p99 = '< 1s'\nmax = '< 9s'").expect("writes");
+        let file = file.display().to_string();
+        let args = run(&["--threshold-file", &file, "--threshold", "p99<500ms"]).expect("parses");
+        let all = crate::verdict::threshold::resolve(&args.judged.all().expect("sound"));
+        let all = all.expect("resolves");
+        let limit = |name: &str| all.iter().find(|it| it.name() == name).map(|it| it.limit);
+        assert_eq!((limit("p99"), limit("max")), (Some(5e8), Some(9e9)));
+        std::fs::write(&file, "p99 = '< 5%'").expect("writes");
+        let failure = args.judged.all().expect_err("a wrong unit");
+        assert!(failure.message.contains("limits.toml: threshold `p99< 5%`"), "{failure}");
     }
 
     #[test]

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::clock::{self, SECOND_NS};
@@ -90,45 +89,14 @@ fn seconds(duration_ns: u64) -> String {
     if rest_ms == 0 { format!("{whole}s") } else { format!("{whole}.{rest_ms:03}s") }
 }
 
-/// One status line. Counters are since the generator's start.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Status {
-    /// When it was taken, `CLOCK_MONOTONIC`.
-    pub t_ns: u64,
-    /// `ramp`, `warmup`, `hold`, `cooldown` or `done`.
-    pub phase: String,
-    /// Connections asked for.
-    pub planned: u64,
-    /// TCP connections established.
-    pub tcp_open: u64,
-    /// Sessions established.
-    pub session_established: u64,
-    /// Sessions that answered within the heartbeat interval.
-    pub session_alive: u64,
-    /// SSE streams that have not ended.
-    pub stream_open: u64,
-    /// Requests sent.
-    pub sent: u64,
-    /// Answered well.
-    pub ok: u64,
-    /// Answered badly, or lost.
-    pub failed: u64,
-    /// Due and never sent.
-    pub dropped: u64,
-    /// Due and not yet sent.
-    pub queued: u64,
-    /// Mean response time in the last second; 0 if nothing was answered.
-    pub avg_ns: f64,
-    /// 99th percentile in the last second; 0 if nothing was answered.
-    pub p99_ns: f64,
-}
+/// One status line; the generator writes it from the same type.
+pub use live::Reading as Status;
 
 /// A line of the generator.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// Where it stands, about once a second.
-    Status(Status),
+    Status(Box<Status>),
     /// Something it could not do.
     Error(String),
     /// It is through; the summary is in its JSON file.
@@ -142,7 +110,8 @@ pub fn parse(line: &str) -> Message {
     let other = || Message::Other(line.to_owned());
     let Ok(value) = serde_json::from_str::<Value>(line) else { return other() };
     match value.get("type").and_then(Value::as_str) {
-        Some("status") => serde_json::from_value(value).map_or_else(|_| other(), Message::Status),
+        Some("status") => serde_json::from_value(value)
+            .map_or_else(|_| other(), |status| Message::Status(Box::new(status))),
         Some("error") => {
             let message = value.get("message").and_then(Value::as_str).unwrap_or(line);
             Message::Error(message.to_owned())
@@ -368,11 +337,11 @@ pub fn progress_line(stage: &str, elapsed_s: u64, status: &Status) -> String {
 }
 
 /// `65ms`, `0.42ms`, or `-` if nothing was answered.
-fn latency_label(latency_ns: f64) -> String {
-    match latency_ns / 1e6 {
-        ms if ms <= 0.0 || !ms.is_finite() => "-".to_owned(),
-        ms if ms < 10.0 => format!("{ms:.2}ms"),
-        ms => format!("{ms:.0}ms"),
+fn latency_label(latency_ns: Option<u64>) -> String {
+    match latency_ns.map(|ns| ns as f64 / 1e6) {
+        None => "-".to_owned(),
+        Some(ms) if ms < 10.0 => format!("{ms:.2}ms"),
+        Some(ms) => format!("{ms:.0}ms"),
     }
 }
 
@@ -420,7 +389,7 @@ mod tests {
 
     #[test]
     fn lines_are_told_apart_and_unknown_ones_do_no_harm() {
-        let line = r#"{"type":"status","t_ns":5,"phase":"hold","session_alive":7,"avg_ns":1.5}"#;
+        let line = r#"{"type":"status","t_ns":5,"phase":"hold","session_alive":7,"avg_ns":null}"#;
         let Message::Status(status) = parse(line) else { panic!("a status") };
         assert_eq!((status.t_ns, status.session_alive, status.tcp_open), (5, 7, 0));
         assert_eq!(
@@ -451,7 +420,7 @@ mod tests {
             sent: 7,
             ok: 5,
             failed: 2,
-            avg_ns: 65.2e6,
+            avg_ns: Some(65_200_000),
             ..Status::default()
         };
         assert_eq!(
@@ -461,7 +430,7 @@ mod tests {
         );
         let dropping = progress_line("a", 1, &Status { dropped: 3, ..status });
         assert!(dropping.ends_with(" | Never sent: 3"), "{dropping}");
-        assert_eq!(latency_label(0.0), "-");
-        assert_eq!(latency_label(421_000.0), "0.42ms");
+        assert_eq!(latency_label(None), "-");
+        assert_eq!(latency_label(Some(421_000)), "0.42ms");
     }
 }

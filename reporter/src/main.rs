@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reporter::cli::{Cli, Command, RunArgs};
+use reporter::cli::{Cli, Command, ReportArgs, RunArgs};
 use reporter::cluster::launch::{CHILD_MODE, Launcher, become_child};
-use reporter::exit::{self, Exit};
+use reporter::exit::{self, Exit, Failure};
 use reporter::preflight;
 use reporter::run;
 use reporter::run::console::Console;
@@ -20,9 +20,7 @@ fn main() -> ExitCode {
     }
     let ended = match Cli::parse().command {
         Command::Run(args) => start_run(&args, &typed),
-        Command::Report(args) => {
-            run::outcome::report(&args.dir, Console::new(args.quiet, args.json), args.json)
-        }
+        Command::Report(args) => make_report(&args),
         Command::Preflight(args) => return coded(preflight::cli::run(&args)),
         Command::Compare(args) => return coded(tools::cli::run_compare(&args)),
         Command::Trend(args) => return coded(tools::cli::run_trend(&args)),
@@ -45,6 +43,31 @@ fn coded(ended: anyhow::Result<u8>) -> ExitCode {
             ExitCode::from(exit::of(&error).code())
         }
     }
+}
+
+/// Of a results folder, or of logs that become one.
+fn make_report(args: &ReportArgs) -> anyhow::Result<Exit> {
+    let thresholds = args.judged.all()?;
+    let dir = match (args.paths.as_slice(), &args.out) {
+        (paths, Some(out)) => {
+            run::from_logs::make(paths, out, &thresholds)?;
+            out
+        }
+        ([dir], None) if thresholds.is_empty() => dir,
+        ([_], None) => {
+            return Err(Failure::usage(
+                "a results folder is judged by the thresholds of its run (in run.json): \
+                 --threshold goes with logs and --out",
+            )
+            .into());
+        }
+        (_, None) => {
+            return Err(
+                Failure::usage("name a folder for the report of these logs: --out DIR").into()
+            );
+        }
+    };
+    run::outcome::report(dir, &Console::new(args.quiet, args.json), args.json)
 }
 
 fn start_run(args: &RunArgs, typed: &[OsString]) -> anyhow::Result<Exit> {

@@ -205,6 +205,9 @@ pub struct StageResult {
     pub examples: Vec<ExampleResult>,
     /// Share by target address.
     pub targets: Vec<TargetResult>,
+    /// Share by operation, in the order of the plan.
+    #[serde(default)]
+    pub operations: Vec<OperationResult>,
     /// The generator in this stage.
     pub generator: GeneratorResult,
     /// The course of the stage.
@@ -307,6 +310,23 @@ pub struct TargetResult {
     pub sessions_peak: u64,
     /// Connections to it that were lost.
     pub losses: u64,
+}
+
+/// An operation's share of a stage's load requests: a tool of the mix, a ping, a GET.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationResult {
+    /// As the generator's plan names it.
+    pub name: String,
+    /// Load requests sent.
+    pub sent: u64,
+    /// Answered with success.
+    pub ok: u64,
+    /// Not answered with success.
+    pub failed: u64,
+    /// done - intended, of answered ones.
+    pub response_ns: Option<Percentiles>,
+    /// done - sent, of answered ones.
+    pub service_ns: Option<Percentiles>,
 }
 
 /// The course of a stage in buckets of equal width. All columns have the same length. Requests
@@ -526,6 +546,9 @@ pub struct GeneratorResult {
 pub struct WorkerResult {
     /// Its number; processes of several hosts count on.
     pub worker: u64,
+    /// The host that it ran on.
+    #[serde(default)]
+    pub host: String,
     /// CPU time over wall time.
     pub cpu_share: Option<f64>,
     /// Time asleep in the ring over wall time.
@@ -588,6 +611,15 @@ pub struct LogResult {
     pub clock_offset_ns: i64,
     /// How far real time moved against the monotonic clock while the log was written.
     pub clock_drift_ns: Option<i64>,
+    /// How far its times may be off on the driving host's clock: 0 on one and the same clock;
+    /// `null`: nobody saw when its generator started and ended, and the offset is as good as the
+    /// hosts' agreement on real time.
+    #[serde(default)]
+    pub clock_error_ns: Option<u64>,
+    /// By how much its times are certainly off: it begins before its generator was started, or
+    /// ends after that was seen to end.
+    #[serde(default)]
+    pub clock_wrong_ns: u64,
     /// Bytes of an incomplete block at its end.
     pub torn_tail_bytes: u64,
     /// Bytes inside that belong to no sound block.

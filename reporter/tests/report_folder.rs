@@ -116,7 +116,7 @@ fn a_truncated_log_is_counted_and_makes_the_judged_stage_invalid() {
     let (outcome, results) = folder.report();
     assert!(!outcome.valid);
     assert!(rules(&results).contains(&("log_damage", Severity::Invalid)));
-    assert!(folder.read("FINAL_REPORT.html").contains("RUN NOT VALID"));
+    assert!(folder.read("FINAL_REPORT.html").contains("THE RUN IS NOT VALID"));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use report_support::{Made, Recipe, small};
 use reporter::results::{Results, parse};
-use reporter::tools::compare::{FailOn, Metric, compare, differences};
+use reporter::run::from_logs;
+use reporter::tools::compare::{FailOn, Metric, compare, differences, page};
 use reporter::tools::{dump, export, verify};
 
 struct Run {
@@ -152,4 +153,49 @@ fn a_verdict_is_exported_for_ci() {
     let summary = export::github_summary(&results);
     assert!(summary.starts_with("## Load test: FAIL (run valid)"));
     assert!(summary.contains("| **FAIL** | p99 | \\< 1 ms |"), "{summary}");
+}
+
+#[test]
+fn bare_logs_of_several_runs_become_a_report() {
+    let run = run(&small());
+    let driven = run.results();
+    let out = tempfile::tempdir().expect("a folder");
+    let out = out.path().join("merged");
+    let thresholds = ["throughput>1/s".to_owned(), "stage:load-3:p99<1h".to_owned()];
+    from_logs::make(&[run.dir.path().join("logs")], &out, &thresholds).expect("makes");
+    reporter::report::write(&out).expect("reports");
+    let text = std::fs::read_to_string(out.join("results.json")).expect("is there");
+    let results = parse(&text).expect("is version 1");
+    let names: Vec<&str> = results.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["load-1", "load-2", "load-3", "load-4", "load-5"]);
+    for (bare, stage) in results.stages.iter().zip(&driven.stages) {
+        assert_eq!((&bare.requests, &bare.response_ns), (&stage.requests, &stage.response_ns));
+    }
+    let judged = results.thresholds.iter().find(|it| it.name == "stage:load-3:p99");
+    assert_eq!(judged.expect("is judged").pass, Some(true));
+    assert!(results.invalid_because.is_empty(), "{:?}", results.invalid_because);
+    let again = from_logs::make(&[run.log()], &out, &[]).expect_err("it is one already");
+    assert!(again.to_string().contains("is a results folder already"), "{again}");
+    let none = tempfile::tempdir().expect("a folder");
+    let paths = [none.path().to_owned()];
+    let empty = from_logs::make(&paths, &out.join("x"), &[]).expect_err("no log");
+    assert!(empty.to_string().contains("there is no *.latlog"), "{empty}");
+}
+
+#[test]
+fn a_comparison_is_written_with_its_pictures() {
+    let (base, new) = (run(&small()).results(), run(&Recipe { seed: 8, ..small() }).results());
+    let out = tempfile::tempdir().expect("a folder");
+    page::write(out.path(), &base, &new, &[]).expect("writes");
+    let read = |name: &str| std::fs::read_to_string(out.path().join(name)).expect(name);
+    let text = read(page::MARKDOWN_FILE);
+    for name in ["compare-changes", "compare-spectrum", "compare-seconds"] {
+        assert!(text.contains(&format!("charts/{name}.svg")), "{text}");
+        assert!(read(&format!("charts/{name}.svg")).ends_with("</svg>"));
+    }
+    assert!(text.contains(": EQUAL — both runs are valid"), "{text}");
+    assert!(!read(page::HTML_FILE).contains("http-equiv"));
+    let condition: FailOn = "p99>-99%".parse().expect("parses");
+    page::write(out.path(), &base, &base, &[condition]).expect("writes");
+    assert!(read(page::MARKDOWN_FILE).contains(": PASS"), "no change is not certain");
 }

@@ -23,6 +23,7 @@ mod targets;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use latlog::{Event, EventKind, Outcome};
 
@@ -35,7 +36,7 @@ use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Even, Pacer, Schedule};
 use lists::{ANSWERING, Links, QUEUES, Queue};
 pub use record::{
-    BLOCK_BYTES, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
+    BLOCK_BYTES, ByOutcome, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
 };
 use sample::Shared;
 use session::{Session, State};
@@ -56,10 +57,16 @@ pub struct Window {
     pub sample: Shared,
     /// Responses of the second before the latest sample.
     pub interval: std::sync::Mutex<Option<Latencies>>,
+    /// How often the interval was replaced.
+    pub intervals: AtomicU64,
+    /// Load requests that failed or were dropped, by outcome; as of the latest sample.
+    pub failures: [AtomicU64; Outcome::ALL.len()],
+    /// Lost connections and failed attempts to connect, by outcome; as of the latest sample.
+    pub losses: [AtomicU64; Outcome::ALL.len()],
     /// Whether the worker has seen the end of the schedule, and all that was due before it has come
     /// to its end. Counts alone do not tell: those of a worker that had no core for a while are
     /// from before.
-    pub drained: std::sync::atomic::AtomicBool,
+    pub drained: AtomicBool,
     /// What was counted up to the end of a round, until the coordinator takes it.
     pub round: std::sync::Mutex<Option<Tally>>,
 }
@@ -387,7 +394,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let drained = self.stage == Stage::Drain
             && self.due.is_empty()
             && !self.sessions.iter().any(|s| s.state == State::Busy);
-        self.window.drained.store(drained, std::sync::atomic::Ordering::Release);
+        self.window.drained.store(drained, Ordering::Release);
     }
 
     fn take_sample(&mut self) {
@@ -398,6 +405,14 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if let Ok(mut interval) = self.window.interval.try_lock() {
             let interval = interval.get_or_insert_with(|| self.recorder.interval.clone());
             interval.set_to(&self.recorder.interval).expect("both have the same bounds");
+            self.window.intervals.fetch_add(1, Ordering::Release);
+        }
+        let pairs = [
+            (&self.window.failures, &self.recorder.failures),
+            (&self.window.losses, &self.recorder.losses),
+        ];
+        for (shown, counted) in pairs {
+            shown.iter().zip(counted).for_each(|(to, from)| to.store(*from, Ordering::Relaxed));
         }
         self.recorder.sample(self.now_ns);
         while self.next_sample_ns <= self.now_ns {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use hdrhistogram::Histogram;
-use latlog::{BlockBuilder, BlockKind, Event, Outcome, Request};
+use latlog::{BlockBuilder, BlockKind, Event, EventKind, Outcome, Request};
 
 use super::sample::Sample;
 use crate::ops::Op;
@@ -42,6 +42,9 @@ pub fn latencies() -> Latencies {
     histogram.auto(false);
     histogram
 }
+
+/// Counts by reason, in the order of [`Outcome::ALL`].
+pub type ByOutcome = [u64; Outcome::ALL.len()];
 
 /// Counts and latencies of the load requests that were due in the counted part of the run.
 pub struct Tally {
@@ -157,6 +160,10 @@ pub struct Recorder {
     pub events_total: u64,
     /// Counters of this worker; gauges are set when a sample is taken.
     pub now: Sample,
+    /// Load requests that failed or were dropped, whatever the phase.
+    pub failures: ByOutcome,
+    /// Connections and sessions that were lost, and attempts to connect that failed.
+    pub losses: ByOutcome,
     /// The counted part of the run.
     pub tally: Tally,
     /// Times of TLS handshakes that came through, where there are any.
@@ -183,6 +190,8 @@ impl Recorder {
             requests_total: 0,
             events_total: 0,
             now: Sample::default(),
+            failures: ByOutcome::default(),
+            losses: ByOutcome::default(),
             tally: Tally::default(),
             handshakes: None,
             interval,
@@ -216,6 +225,9 @@ impl Recorder {
                 Outcome::Dropped => self.now.dropped += 1,
                 _ => self.now.failed += 1,
             }
+            if !request.outcome.is_ok() {
+                self.failures[request.outcome as usize] += 1;
+            }
             if answered(request.outcome) {
                 self.interval.saturating_record(request.response_ns());
             }
@@ -237,6 +249,18 @@ impl Recorder {
 
     /// Records an event.
     pub fn event(&mut self, event: &Event) {
+        let lost = match event.kind {
+            EventKind::Lost | EventKind::ConnectFailed => event.outcome != Outcome::Stopped,
+            // Others end with their connection, which counts.
+            EventKind::SessionLost => event.outcome == Outcome::SessionGone,
+            EventKind::Connected
+            | EventKind::Alive
+            | EventKind::Ended
+            | EventKind::StreamOpen
+            | EventKind::StreamEnd
+            | EventKind::Handshake => false,
+        };
+        self.losses[event.outcome as usize] += u64::from(lost);
         if self.link.is_none() {
             return;
         }

@@ -105,11 +105,28 @@ pub struct Frame {
     pub buckets: Buckets,
     /// By number of the operation: true for kind "load".
     pub load_ops: Vec<bool>,
+    /// By number of the operation: its place among the load operations; empty unless there are
+    /// several, so that the plain case pays nothing for a mix.
+    pub mix: Vec<Option<usize>>,
     /// Kills and scale commands.
     pub windows: Vec<Window>,
 }
 
+/// [`Frame::mix`] of a list of operations.
+pub fn mix(load_ops: &[bool]) -> Vec<Option<usize>> {
+    if load_ops.iter().filter(|load| **load).count() < 2 {
+        return Vec::new();
+    }
+    let mut places = 0..;
+    load_ops.iter().map(|load| if *load { places.next() } else { None }).collect()
+}
+
 impl Frame {
+    /// The place of an operation in a mix.
+    pub fn place(&self, op: u8) -> Option<usize> {
+        self.mix.get(usize::from(op)).copied().flatten()
+    }
+
     /// Whether an operation is load; an unknown one is not.
     pub fn is_load(&self, op: u8) -> bool {
         self.load_ops.get(usize::from(op)).copied().unwrap_or(false)
@@ -144,6 +161,12 @@ mod tests {
         let buckets = Buckets::cover(Span { start_ns: 100, end_ns: 100 + 3 * SECOND_NS });
         assert_eq!((buckets.of(99), buckets.nearest(99)), (None, 0));
         assert_eq!((buckets.of(u64::MAX), buckets.nearest(u64::MAX)), (None, 2));
+    }
+
+    #[test]
+    fn only_several_load_operations_are_a_mix() {
+        assert_eq!(mix(&[true, false, true]), [Some(0), None, Some(1)]);
+        assert!(mix(&[false, true]).is_empty() && mix(&[]).is_empty());
     }
 
     #[test]

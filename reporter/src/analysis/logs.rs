@@ -9,6 +9,7 @@ use latlog::{Block, BlockKind, BlockRef, Damage, FileHeader, LogReader, Note};
 use serde_json::Value;
 
 use crate::results::LogResult;
+use crate::run::record::StageRecord;
 
 /// Notes kept of one log; a generator writes far fewer.
 const NOTES_MAX: usize = 100_000;
@@ -154,6 +155,35 @@ impl Log {
         i64::try_from(offset(end) - offset(self.reader.header().start)).ok()
     }
 
+    /// The generator's host.
+    pub fn host(&self) -> &str {
+        &self.reader.header().host
+    }
+
+    /// How far its times may be off on the driving host's clock: 0 on one and the same clock. On
+    /// another, the log cannot begin before its generator was started nor end after that was seen
+    /// to end, so the offset can be wrong by no more than the larger of both gaps. None if nobody
+    /// saw its start and end.
+    pub fn clock_error_ns(&self, record: &StageRecord) -> Option<u64> {
+        if self.shift_ns == 0 {
+            return Some(0);
+        }
+        if !record.driven {
+            return None;
+        }
+        Some(record.start_ns.abs_diff(self.start_ns()).max(record.end_ns.abs_diff(self.last_ns())))
+    }
+
+    /// By how much the log begins before its generator was started, or ends after that was seen to
+    /// end: the offset is wrong by at least this.
+    pub fn clock_wrong_ns(&self, record: &StageRecord) -> u64 {
+        if self.shift_ns == 0 || !record.driven {
+            return 0;
+        }
+        let early = record.start_ns.saturating_sub(self.start_ns());
+        early.max(self.last_ns().saturating_sub(record.end_ns))
+    }
+
     /// Its state for `results.json`.
     pub fn result(&self, stage: &str, requests: u64, events: u64) -> LogResult {
         LogResult {
@@ -164,6 +194,8 @@ impl Log {
             events,
             clock_offset_ns: self.shift_ns,
             clock_drift_ns: self.drift_ns(),
+            clock_error_ns: None,
+            clock_wrong_ns: 0,
             torn_tail_bytes: self.damage.torn_tail_bytes,
             skipped_bytes: self.damage.skipped_bytes,
             bad_blocks: self.damage.bad_blocks,
@@ -185,6 +217,8 @@ pub fn unreadable(name: String, stage: &str, error: &latlog::Error) -> LogResult
         events: 0,
         clock_offset_ns: 0,
         clock_drift_ns: None,
+        clock_error_ns: None,
+        clock_wrong_ns: 0,
         torn_tail_bytes: 0,
         skipped_bytes: 0,
         bad_blocks: 0,

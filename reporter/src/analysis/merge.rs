@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::failover::{self, KillFacts, ScaleFacts};
-use super::frame::{Buckets, Frame, Span};
+use super::frame::{self, Buckets, Frame, Span};
 use super::logs::{self, Log, PlanFacts, Reference};
 use super::samples::{Fields, Samples};
 use super::sessions::Sessions;
@@ -70,11 +70,14 @@ pub fn stage(dir: &Path, run: &RunRecord, record: &StageRecord) -> anyhow::Resul
     let event_counts = read_small(&mut logs, &mut sessions, &mut samples);
     let windows = failover::windows(&mut kills, &mut scales, &sessions.victims(), span);
 
-    let load_ops = plan.ops.iter().map(|(_, load)| *load).collect();
-    let frame = Frame { hold, buckets, load_ops, windows };
+    let load_ops: Vec<bool> = plan.ops.iter().map(|(_, load)| *load).collect();
+    let frame = Frame { hold, buckets, mix: frame::mix(&load_ops), load_ops, windows };
     let (tally, request_counts) = read_requests(&mut logs, &frame, plan.targets.len());
     for (index, log) in logs.iter().enumerate() {
-        states.push(log.result(&record.name, request_counts[index], event_counts[index]));
+        let mut state = log.result(&record.name, request_counts[index], event_counts[index]);
+        state.clock_error_ns = log.clock_error_ns(record);
+        state.clock_wrong_ns = log.clock_wrong_ns(record);
+        states.push(state);
     }
     states.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(Merged {
@@ -166,7 +169,8 @@ fn read_small(logs: &mut [Log], sessions: &mut Sessions, samples: &mut Samples) 
     let mut counts = Vec::with_capacity(logs.len());
     for (number, log) in logs.iter_mut().enumerate() {
         let number = number as u16;
-        samples.describe(number, Fields::new(log.plan.sample_fields.iter().map(String::as_str)));
+        let fields = Fields::new(log.plan.sample_fields.iter().map(String::as_str));
+        samples.describe(number, log.host(), fields);
         let before = sessions.records;
         let mut bad = Vec::new();
         for block in &log.index {

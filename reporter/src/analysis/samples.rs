@@ -61,18 +61,21 @@ pub struct Samples {
     buckets: Buckets,
     hold: Option<Span>,
     fields: BTreeMap<u16, Fields>,
+    hosts: BTreeMap<u16, String>,
     workers: BTreeMap<(u16, u16), WorkerSamples>,
 }
 
 impl Samples {
     /// Nothing seen yet.
     pub fn new(buckets: Buckets, hold: Option<Span>) -> Self {
-        Self { buckets, hold, fields: BTreeMap::new(), workers: BTreeMap::new() }
+        let (fields, hosts) = (BTreeMap::new(), BTreeMap::new());
+        Self { buckets, hold, fields, hosts, workers: BTreeMap::new() }
     }
 
-    /// Says what the samples of a log contain; before its first sample.
-    pub fn describe(&mut self, log: u16, fields: Fields) {
+    /// Says where a log is from and what its samples contain; before its first sample.
+    pub fn describe(&mut self, log: u16, host: &str, fields: Fields) {
         self.fields.insert(log, fields);
+        self.hosts.insert(log, host.to_owned());
     }
 
     /// Takes one sample, whose time is on the frame's clock.
@@ -122,7 +125,8 @@ impl Samples {
     pub fn workers(&self) -> Vec<WorkerResult> {
         let result = |(index, (key, worker)): (usize, (&(u16, u16), &WorkerSamples))| {
             let fields = &self.fields[&key.0];
-            worker.result(index as u64, fields)
+            let host = self.hosts.get(&key.0).cloned().unwrap_or_default();
+            WorkerResult { host, ..worker.result(index as u64, fields) }
         };
         self.workers.iter().enumerate().map(result).collect()
     }
@@ -191,6 +195,7 @@ impl WorkerSamples {
         let last = |name: &str| self.last.as_ref().and_then(|last| fields.get(last, name));
         WorkerResult {
             worker,
+            host: String::new(),
             cpu_share: share("cpu_ns"),
             wait_share: share("wait_ns"),
             sent: growth("sent").unwrap_or(0),
@@ -227,7 +232,7 @@ mod tests {
         let buckets = Buckets::cover(Span { start_ns: 0, end_ns: 5 * SECOND_NS });
         let hold = Span { start_ns: SECOND_NS, end_ns: 4 * SECOND_NS };
         let mut samples = Samples::new(buckets, Some(hold));
-        samples.describe(0, Fields::new(["tcp_open", "cpu_ns", "sent", "log_lost_records"]));
+        samples.describe(0, "h", Fields::new(["tcp_open", "cpu_ns", "sent", "log_lost_records"]));
         samples
     }
 
@@ -254,6 +259,7 @@ mod tests {
         samples.feed(0, 0, &sample(3 * SECOND_NS, [0, 2 * SECOND_NS, 300, 0]));
         samples.feed(0, 0, &sample(4 * SECOND_NS, [0, 3 * SECOND_NS, 400, 7]));
         let worker = &samples.workers()[0];
+        assert_eq!(worker.host, "h");
         assert_eq!(worker.cpu_share, Some(0.5));
         assert_eq!((worker.sent, worker.log_lost_records), (200, 7));
         assert_eq!(worker.wait_share, None);

@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::balance::Course;
 use super::failover::names_of;
 use super::merge::{self, Merged};
-use super::tally::{ByOutcome, TARGETS_MAX};
+use super::tally::{ByOutcome, PartTally, TARGETS_MAX};
 use crate::results::{
-    ConnectionsResult, FailoverResult, GeneratorResult, Mark, RequestsResult, ScalingResult,
-    StageResult, TargetResult, Timeline,
+    ConnectionsResult, FailoverResult, GeneratorResult, Mark, OperationResult, RequestsResult,
+    ScalingResult, StageResult, TargetResult, Timeline,
 };
 use crate::run::record::{EventRecordKind, RunRecord, StageRecord};
 
@@ -90,6 +90,7 @@ impl Stage {
                 .unwrap_or_default(),
             examples: merged.map(|merged| merged.examples.clone()).unwrap_or_default(),
             targets: self.targets.clone(),
+            operations: merged.map(operations).unwrap_or_default(),
             generator: self.generator.clone(),
             timeline: self.timeline.clone(),
             suspect_because: Vec::new(),
@@ -210,6 +211,33 @@ fn targets(merged: &Merged, sessions: &[Vec<u64>]) -> Vec<TargetResult> {
             losses: merged.sessions.losses_by_target[index],
         })
         .collect()
+}
+
+/// The share of each load operation; where there is one, it has all.
+fn operations(merged: &Merged) -> Vec<OperationResult> {
+    let names = merged.plan.ops.iter().filter(|(_, load)| *load).map(|(name, _)| name.clone());
+    let tally = &merged.tally;
+    if tally.operations.is_empty() {
+        let sent = tally.offered() - tally.dropped();
+        let all = |name| OperationResult {
+            name,
+            sent,
+            ok: tally.ok(),
+            failed: sent - tally.ok(),
+            response_ns: tally.response.percentiles(),
+            service_ns: tally.service.percentiles(),
+        };
+        return names.take(1).map(all).collect();
+    }
+    let part = |(name, part): (String, &PartTally)| OperationResult {
+        name,
+        sent: part.sent,
+        ok: part.ok,
+        failed: part.sent - part.ok,
+        response_ns: part.response.percentiles(),
+        service_ns: part.service.percentiles(),
+    };
+    names.zip(&tally.operations).map(part).collect()
 }
 
 fn generator(merged: &Merged) -> GeneratorResult {

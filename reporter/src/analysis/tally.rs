@@ -38,16 +38,18 @@ pub struct Tally {
     /// Session requests (initialize, delete) of the whole stage, by outcome.
     pub session_outcomes: ByOutcome,
     /// By target.
-    pub targets: Vec<TargetTally>,
+    pub targets: Vec<PartTally>,
+    /// By place in the mix; empty where there is one load operation.
+    pub operations: Vec<PartTally>,
     /// By time.
     pub buckets: Vec<BucketTally>,
     /// By window of the frame.
     pub windows: Vec<WindowTally>,
 }
 
-/// One target's share of the load requests due in the hold phase.
+/// A target's or an operation's share of the load requests due in the hold phase.
 #[derive(Clone)]
-pub struct TargetTally {
+pub struct PartTally {
     /// Sent.
     pub sent: u64,
     /// Answered.
@@ -94,7 +96,8 @@ impl Tally {
             failure: Distribution::fine(),
             disordered: 0,
             session_outcomes: [0; OUTCOMES],
-            targets: vec![TargetTally::new(); targets.min(TARGETS_MAX)],
+            targets: vec![PartTally::new(); targets.min(TARGETS_MAX)],
+            operations: vec![PartTally::new(); frame.mix.iter().flatten().count()],
             buckets: vec![BucketTally::default(); frame.buckets.count],
             windows: vec![none; frame.windows.len()],
         }
@@ -119,11 +122,11 @@ impl Tally {
             self.done_in_hold += 1;
         }
         if frame.in_hold(request.intended_ns) {
-            self.record_in_hold(request);
+            self.record_in_hold(frame, request);
         }
     }
 
-    fn record_in_hold(&mut self, request: &Request) {
+    fn record_in_hold(&mut self, frame: &Frame, request: &Request) {
         self.outcomes[request.outcome as usize] += 1;
         if request.outcome == Outcome::Dropped {
             return;
@@ -138,12 +141,10 @@ impl Tally {
             self.failure.record(request.response_ns());
         }
         if let Some(target) = target {
-            target.sent += 1;
-            if request.outcome.is_ok() {
-                target.ok += 1;
-                target.response.record(request.response_ns());
-                target.service.record(request.service_ns());
-            }
+            target.record(request);
+        }
+        if let Some(place) = frame.place(request.op) {
+            self.operations[place].record(request);
         }
     }
 
@@ -181,11 +182,10 @@ impl Tally {
         self.service.add(&other.service);
         self.slip.add(&other.slip);
         self.failure.add(&other.failure);
-        for (target, more) in self.targets.iter_mut().zip(&other.targets) {
-            target.sent += more.sent;
-            target.ok += more.ok;
-            target.response.add(&more.response);
-            target.service.add(&more.service);
+        let pairs =
+            [(&mut self.targets, &other.targets), (&mut self.operations, &other.operations)];
+        for (parts, others) in pairs {
+            parts.iter_mut().zip(others).for_each(|(part, more)| part.add(more));
         }
         for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
             bucket.offered += more.offered;
@@ -217,9 +217,26 @@ impl Tally {
     }
 }
 
-impl TargetTally {
+impl PartTally {
     fn new() -> Self {
         Self { sent: 0, ok: 0, response: Distribution::coarse(), service: Distribution::coarse() }
+    }
+
+    /// Counts a request that was sent.
+    fn record(&mut self, request: &Request) {
+        self.sent += 1;
+        if request.outcome.is_ok() {
+            self.ok += 1;
+            self.response.record(request.response_ns());
+            self.service.record(request.service_ns());
+        }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.sent += more.sent;
+        self.ok += more.ok;
+        self.response.add(&more.response);
+        self.service.add(&more.service);
     }
 }
 
@@ -239,6 +256,7 @@ mod tests {
             hold: Some(Span { start_ns: SECOND_NS, end_ns: 3 * SECOND_NS }),
             buckets: Buckets::cover(Span { start_ns: 0, end_ns: 5 * SECOND_NS }),
             load_ops: vec![false, true],
+            mix: Vec::new(),
             windows: vec![Window {
                 span: Span { start_ns: 2 * SECOND_NS, end_ns: 4 * SECOND_NS },
                 target: Some(1),
@@ -299,6 +317,23 @@ mod tests {
             last_ns: 3 * SECOND_NS + 1_000,
         };
         assert_eq!(tally.windows[0], expected);
+    }
+
+    #[test]
+    fn the_operations_of_a_mix_are_counted_apart() {
+        let load_ops = vec![true, true, false];
+        let frame = Frame { mix: super::super::frame::mix(&load_ops), load_ops, ..frame() };
+        let mut tally = Tally::new(&frame, 2);
+        for (op, outcome) in
+            [(0, Outcome::Ok), (1, Outcome::Ok), (1, Outcome::Reset), (2, Outcome::Ok)]
+        {
+            tally.record(&frame, &Request { op, ..request(SECOND_NS, outcome) });
+        }
+        let mut total = Tally::new(&frame, 2);
+        total.add(&tally);
+        let counts: Vec<_> = total.operations.iter().map(|part| (part.sent, part.ok)).collect();
+        assert_eq!(counts, [(1, 1), (2, 1)]);
+        assert_eq!(total.operations[1].service.count(), 1);
     }
 
     #[test]

@@ -4,10 +4,8 @@
 /// The whole report.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// `PASS` or `FAIL`.
-    pub verdict: &'static str,
-    /// Figures can be believed.
-    pub valid: bool,
+    /// What it comes to, in a word.
+    pub stamp: Stamp,
     /// What was tested, in a line.
     pub title: String,
     /// When, how long.
@@ -18,6 +16,19 @@ pub struct Document {
     pub headline: Vec<Headline>,
     /// In order.
     pub sections: Vec<Section>,
+    /// The last line.
+    pub footer: String,
+}
+
+/// The verdict in a word, and whether to believe it.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// `PASS`, `FAIL`.
+    pub word: String,
+    /// How it looks.
+    pub mood: Mood,
+    /// What stands beside it, such as `the run is valid`.
+    pub note: String,
 }
 
 /// A sentence that must not be missed.

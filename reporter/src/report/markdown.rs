@@ -7,8 +7,8 @@ use super::document::{Block, Document, Mood, Table};
 /// The document as Markdown.
 pub fn render(document: &Document) -> String {
     let mut out = String::new();
-    let validity = if document.valid { "the run is valid" } else { "THE RUN IS NOT VALID" };
-    let _ = writeln!(out, "# {}: {} — {validity}\n", document.title, document.verdict);
+    let stamp = &document.stamp;
+    let _ = writeln!(out, "# {}: {} — {}\n", document.title, stamp.word, stamp.note);
     let _ = writeln!(out, "{}\n", document.subtitle);
     for notice in &document.notices {
         let kind = match notice.mood {

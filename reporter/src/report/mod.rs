@@ -9,12 +9,12 @@ pub mod document;
 pub mod html;
 pub mod markdown;
 pub mod text;
-pub mod units;
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+pub use live::units;
 
 use crate::results::{Results, Verdict};
 use crate::{analysis, verdict};
@@ -60,7 +60,7 @@ fn json(results: &Results) -> anyhow::Result<String> {
 }
 
 /// Replaces a file as a whole: a reader sees the old or the new one, never half of it.
-fn put(path: &Path, content: &str) -> anyhow::Result<()> {
+pub(crate) fn put(path: &Path, content: &str) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = path.with_file_name(format!(".{name}.part"));
     fs::write(&draft, content).with_context(|| format!("cannot write {}", draft.display()))?;

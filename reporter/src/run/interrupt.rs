@@ -38,7 +38,12 @@ impl Interrupt {
             for _ in signals.forever() {
                 if shared.raise() > 1 {
                     shared.kill_groups();
+                    live::screen::restore();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
+                }
+                if live::screen::is_taken() {
+                    // The dashboard says so.
+                    continue;
                 }
                 eprintln!("ending: results are kept; once more to kill everything at once");
             }

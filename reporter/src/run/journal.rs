@@ -46,6 +46,11 @@ impl Journal {
         self.note(EventRecord { text: text.into(), ..event });
     }
 
+    /// The events after the first `seen`, in the order in which they were noted.
+    pub fn since(&self, seen: usize) -> Vec<EventRecord> {
+        self.lock().events.get(seen..).map_or_else(Vec::new, <[EventRecord]>::to_vec)
+    }
+
     /// All events so far, in order of their time.
     pub fn events(&self) -> Vec<EventRecord> {
         let mut events = self.lock().events.clone();

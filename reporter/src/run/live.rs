@@ -116,13 +116,14 @@ impl<'a> Live<'a> {
         match message {
             Message::Status(status) => {
                 let new_phase = status.phase != self.status.phase;
-                self.status = status;
+                self.status = *status;
+                self.console.dashboard.read(&self.status);
                 let now_ns = clock::mono_ns();
                 if new_phase || now_ns >= self.progress_due_ns {
                     self.progress_due_ns = now_ns + self.progress_every_ns;
                     let elapsed_s = (now_ns - self.start_ns) / SECOND_NS;
                     let line = progress_line(&self.stage.name, elapsed_s, &self.status);
-                    self.console.progress(&line);
+                    self.console.standing(&line);
                 }
             }
             Message::Error(message) => {
@@ -137,7 +138,8 @@ impl<'a> Live<'a> {
     /// A line for the person who waits.
     pub fn say(&self, text: &str) {
         let elapsed_s = (clock::mono_ns() - self.start_ns) / SECOND_NS;
-        self.console.progress(&format!("{} [{elapsed_s:>3}s] {text}", self.stage.name));
+        self.console.dashboard.say(text, false);
+        self.console.standing(&format!("{} [{elapsed_s:>3}s] {text}", self.stage.name));
     }
 
     /// Sends the generator a command.

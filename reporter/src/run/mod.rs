@@ -4,6 +4,8 @@
 //! `record` is what is left behind for the report.
 
 pub mod console;
+pub mod dashboard;
+pub mod from_logs;
 pub mod interrupt;
 pub mod journal;
 pub mod live;
@@ -48,7 +50,7 @@ const DEPLOY_NS_MAX: u64 = 60 * SECOND_NS;
 /// What kept the run from being carried out; the exit code is in it (see [`crate::exit::of`]).
 pub fn run(args: &RunArgs, typed: &[String], launcher: &Launcher) -> anyhow::Result<Exit> {
     folder::check_writable(&args.out)?;
-    outcome::check_thresholds(&args.thresholds)?;
+    let args = &RunArgs { thresholds: args.judged.all()?, ..args.clone() };
     let console = Console::new(args.quiet, args.json);
     let setup = setup(args, launcher)?;
     let target = Target::resolve(args)?;
@@ -69,8 +71,12 @@ pub fn run(args: &RunArgs, typed: &[String], launcher: &Launcher) -> anyhow::Res
         interrupt,
     };
     run.save()?;
-    let failure = run.measure(args, &setup, &target, &stages, launcher)?;
-    run.finish(args, failure)
+    if args.tui {
+        run.open_dashboard(&stages);
+    }
+    let measured = run.measure(args, &setup, &target, &stages, launcher);
+    run.console.close();
+    run.finish(args, measured?)
 }
 
 fn setup(args: &RunArgs, launcher: &Launcher) -> Result<Setup, Failure> {
@@ -163,6 +169,22 @@ struct Run {
 }
 
 impl Run {
+    fn open_dashboard(&self, stages: &[Stage]) {
+        let server = match self.record.server.version.as_str() {
+            "" => &self.record.server.program,
+            version => version,
+        };
+        let title = format!(
+            "reporter · {server} · {} connections · {} replicas",
+            ::live::units::count(self.record.connections_planned),
+            self.record.replicas_planned
+        );
+        let opened = self.console.dashboard.open(title, stages, &self.journal, &self.interrupt);
+        if let Err(why) = opened {
+            self.console.warn(&format!("no dashboard, plain lines instead: {why}"));
+        }
+    }
+
     /// Everything up to the last sample. The failure that ended it early, if one did, is a value:
     /// what was measured before it is still reported.
     fn measure(
@@ -189,8 +211,10 @@ impl Run {
         let expected_s = plan::expected_ns(stages) / SECOND_NS;
         self.console.progress(&format!("{} stages, about {expected_s} s", stages.len()));
         let through_balancer = self.record.balancer_csv.is_some();
-        let sampling = Sampling::start(&self.folder, cluster.sampler(), through_balancer)
-            .context("cannot write samples to the results folder")?;
+        let dashboard = self.console.dashboard.clone();
+        let sampling =
+            Sampling::start(&self.folder, cluster.sampler(), through_balancer, dashboard)
+                .context("cannot write samples to the results folder")?;
         let failure = self.walk(args, setup, stages, cluster.as_mut(), &sampling)?;
         cluster.teardown();
         if let Err(error) = sampling.stop() {
@@ -223,7 +247,7 @@ impl Run {
             ),
         };
         let file = self.folder.join(PREFLIGHT_FILE);
-        let fits = outcome::preflight(&asked, &file, self.console, args.force);
+        let fits = outcome::preflight(&asked, &file, &self.console, args.force);
         self.record.preflight = file.is_file().then(|| PREFLIGHT_FILE.to_owned());
         fits
     }
@@ -288,7 +312,7 @@ impl Run {
                 folder: &self.folder,
                 journal: &self.journal,
                 interrupt: &self.interrupt,
-                console: self.console,
+                console: self.console.clone(),
                 sampling,
                 profile,
             };
@@ -340,7 +364,7 @@ impl Run {
             self.console.warn("interrupted before anything was measured");
             return Ok(Exit::Interrupted);
         }
-        let exit = outcome::report(self.folder.path(), self.console, args.json)?;
+        let exit = outcome::report(self.folder.path(), &self.console, args.json)?;
         Ok(if interrupted { Exit::Interrupted } else { exit })
     }
 

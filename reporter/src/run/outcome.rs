@@ -45,7 +45,7 @@ pub struct PreflightPlan {
 pub fn preflight(
     asked: &PreflightPlan,
     file: &Path,
-    console: Console,
+    console: &Console,
     force: bool,
 ) -> Result<(), Failure> {
     let mut plan = Plan {
@@ -98,7 +98,7 @@ fn addresses(url: &str) -> Vec<SocketAddr> {
 ///
 /// # Errors
 /// If the folder cannot be read or written.
-pub fn report(dir: &Path, console: Console, json: bool) -> anyhow::Result<Exit> {
+pub fn report(dir: &Path, console: &Console, json: bool) -> anyhow::Result<Exit> {
     folder::read_record(dir)?;
     let outcome = report::write(dir)?;
     let exit = exit(&outcome);

@@ -25,7 +25,7 @@ pub struct RunRecord {
     pub command: String,
     /// The arguments as they were given, without the program's name.
     pub args: Vec<String>,
-    /// Which backend held the replicas: `local`, `external` or `swarm`.
+    /// Which backend held the replicas: `local`, `external` or `swarm`; `logs` if logs were only read.
     pub backend: String,
     /// `quick` or `full`.
     pub profile: String,
@@ -80,6 +80,30 @@ pub struct RunRecord {
     pub host: HostRecord,
     /// Versions of the programs: `reporter`, `loadgen`, `server`, each as the program prints it.
     pub versions: Map<String, Value>,
+}
+
+impl RunRecord {
+    /// Whether generator and replicas ran on one host, and so on the same cores: local processes,
+    /// a swarm of one node, or addresses that are all of this host.
+    pub fn shares_host(&self) -> bool {
+        match self.backend.as_str() {
+            "local" => true,
+            "swarm" => {
+                let nodes = self.cluster.as_ref().and_then(|facts| facts["nodes"].as_array());
+                nodes.is_some_and(|nodes| nodes.len() == 1)
+            }
+            _ => {
+                let addresses = self.server.program.split(',').map(str::trim);
+                addresses.clone().all(is_loopback) && addresses.count() > 0
+            }
+        }
+    }
+}
+
+/// Whether an address such as `http://127.0.0.1:8080/mcp` is of the host that names it.
+fn is_loopback(url: &str) -> bool {
+    let host = crate::analysis::failover::host_of(url);
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// The server under test.
@@ -147,12 +171,19 @@ pub struct StageRecord {
     pub start_ns: u64,
     /// When it had ended; 0 if it never was started.
     pub end_ns: u64,
+    /// This program started the generator and saw it end; false for logs that were only read.
+    #[serde(default = "yes")]
+    pub driven: bool,
     /// The generator's exit code; none if it was ended by a signal or never was started.
     pub exit_code: Option<i32>,
     /// The last lines of what it wrote to stderr.
     pub stderr_tail: String,
     /// Why the stage did not run, or was cut short; none if it ran as planned.
     pub skipped: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What the orchestrator did or saw.
@@ -297,6 +328,16 @@ mod tests {
         {
             let json = serde_json::to_string(&kind).expect("serializes");
             assert_eq!(json, format!("\"{}\"", kind.name()));
+        }
+    }
+
+    #[test]
+    fn loopback_addresses_are_of_this_host() {
+        for own in ["http://127.0.0.11:8080/mcp", "tcp://[::1]:5555", "http://localhost:80"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in ["http://10.0.0.5:8080/mcp", "erlmcp-server --bind {ip}", ""] {
+            assert!(!is_loopback(other), "{other}");
         }
     }
 

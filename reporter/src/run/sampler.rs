@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::dashboard::Dashboard;
 use super::procfs::{self, Units};
 use super::record::{BALANCER_HEADER, GENERATOR_HEADER, HOST_HEADER, REPLICAS_HEADER};
 use crate::clock::{self, SECOND_NS};
@@ -44,6 +45,7 @@ impl Sampling {
         folder: &Folder,
         replicas: Box<dyn Sampler>,
         through_balancer: bool,
+        dashboard: Dashboard,
     ) -> io::Result<Self> {
         let generator = GeneratorNow::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -56,6 +58,7 @@ impl Sampling {
                 false => None,
             },
             units: Units::of_this_host(),
+            dashboard,
         };
         let (now, stopped, mut source) = (Arc::clone(&generator), Arc::clone(&stop), replicas);
         let thread = std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
@@ -107,13 +110,16 @@ struct Files {
     host: File,
     balancer: Option<File>,
     units: Units,
+    dashboard: Dashboard,
 }
 
 impl Files {
     fn sample(&mut self, source: &mut dyn Sampler, now: &GeneratorNow) -> io::Result<()> {
         let at_ns = clock::mono_ns();
         let mut lines = String::new();
-        for sample in source.sample() {
+        let samples = source.sample();
+        self.dashboard.sampled(at_ns, &samples);
+        for sample in samples {
             let process = sample.process;
             lines += &format!(
                 "{at_ns},{},{},{},{},{},{},{}\n",
@@ -228,6 +234,7 @@ mod tests {
             generator: create(&folder, GENERATOR_CSV, GENERATOR_HEADER).expect("creates"),
             host: create(&folder, HOST_CSV, HOST_HEADER).expect("creates"),
             units: Units::of_this_host(),
+            dashboard: Dashboard::default(),
         };
         let now: GeneratorNow =
             Arc::new(Mutex::new(Some(("stress-1k".to_owned(), std::process::id()))));
@@ -245,7 +252,8 @@ mod tests {
     fn the_thread_samples_until_it_is_stopped() {
         let out = tempfile::tempdir().expect("a folder");
         let folder = Folder::create(out.path(), 1_000, 0).expect("a folder");
-        let sampling = Sampling::start(&folder, Box::new(One), false).expect("starts");
+        let sampling =
+            Sampling::start(&folder, Box::new(One), false, Dashboard::default()).expect("starts");
         sampling.watch_generator(None);
         let has_sample = || {
             let text = std::fs::read_to_string(folder.join(HOST_CSV)).expect("reads");

@@ -1,5 +1,7 @@
 //! One stage from its start to its record: start the generator, carry out the steps, let it end.
 
+use live::board::StageState;
+
 use super::console::Console;
 use super::interrupt::Interrupt;
 use super::journal::Journal;
@@ -56,6 +58,7 @@ pub fn planned(number: usize, stage: &Stage) -> StageRecord {
         log_dir,
         start_ns: 0,
         end_ns: 0,
+        driven: true,
         exit_code: None,
         stderr_tail: String::new(),
         skipped: stage.skipped.clone(),
@@ -70,6 +73,7 @@ impl Stages<'_> {
             return Ended { record, broken: None };
         }
         self.journal.set_stage(&stage.name);
+        self.console.dashboard.stage(&stage.name, StageState::Running);
         record.start_ns = clock::mono_ns();
         let urls = cluster.targets();
         let log_dir = self.folder.join(&record.log_dir);
@@ -102,6 +106,8 @@ impl Stages<'_> {
             record.skipped = Some(format!("cut short: {failure}"));
         }
         self.journal.set_stage("");
+        let state = if record.skipped.is_some() { StageState::Skipped } else { StageState::Done };
+        self.console.dashboard.stage(&stage.name, state);
         Ended { record, broken }
     }
 
@@ -116,7 +122,8 @@ impl Stages<'_> {
             Profile::Quick => 5 * SECOND_NS,
             Profile::Full => 10 * SECOND_NS,
         };
-        let mut live = Live::new(generator, stage, self.console, self.interrupt, progress_every_ns);
+        let mut live =
+            Live::new(generator, stage, self.console.clone(), self.interrupt, progress_every_ns);
         let heartbeat_ns = self.setup.heartbeat_ns;
         let stopped = steps::carry_out(&mut live, cluster, self.journal, heartbeat_ns).err();
         let until_told = !matches!(stage.steps, Steps::Hold { .. });

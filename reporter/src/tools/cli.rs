@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::compare::{Change, FailOn, SECONDS_MIN, compare, differences};
+use super::compare::{Change, FailOn, SECONDS_MIN, compare, differences, page};
 use super::{dump, export, trend, verify};
-use crate::report::units;
 use crate::results::{self, Results};
 
 /// Options of `reporter dump`.
@@ -55,6 +54,10 @@ pub struct CompareArgs {
     /// Figures: p50, p95, p99, throughput, failures, memory_per_session
     #[arg(long, value_name = "COND")]
     pub fail_on: Vec<FailOn>,
+
+    /// Write the comparison as COMPARISON.html, COMPARISON.md and charts/*.svg into this folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// Options of `reporter trend`.
@@ -132,6 +135,9 @@ pub fn run_verify(args: &VerifyArgs) -> anyhow::Result<u8> {
 /// Prints the changes; the exit code is 0, or 1 if a condition is broken.
 pub fn run_compare(args: &CompareArgs) -> anyhow::Result<u8> {
     let (base, new) = (read(&args.base)?, read(&args.new)?);
+    if let Some(dir) = &args.out {
+        page::write(dir, &base, &new, &args.fail_on)?;
+    }
     let mut out = std::io::stdout().lock();
     for difference in differences(&base, &new) {
         writeln!(out, "differs  {difference}")?;
@@ -144,14 +150,14 @@ pub fn run_compare(args: &CompareArgs) -> anyhow::Result<u8> {
             code = 1;
         }
     }
+    if let Some(dir) = &args.out {
+        writeln!(out, "written  {}", dir.join(page::HTML_FILE).display())?;
+    }
     Ok(code)
 }
 
 fn line(change: &Change, broken: Option<&FailOn>) -> String {
-    let show = |value: f64| match change.metric.unit() {
-        "bytes" => units::bytes(value),
-        unit => units::in_unit(value, unit),
-    };
+    let show = |value: f64| change.metric.show(value);
     let interval = match change.interval {
         Some((low, high)) => format!("[{low:+.1} … {high:+.1} %]"),
         None if change.metric.is_once() => "[once a run]".to_owned(),

@@ -314,7 +314,7 @@ fn growth(results: &Results) -> Found {
             hold / 1_000_000_000,
             WINDOW_NS_MIN / 1_000_000_000
         )),
-        Some(_) if results.backend == "external" => Found::NotPlanned(
+        Some(_) if matches!(results.backend.as_str(), "external" | "logs") => Found::NotPlanned(
             "the server's processes are not on this host: its memory was not sampled".to_owned(),
         ),
         Some(_) => {

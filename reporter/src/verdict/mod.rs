@@ -2,6 +2,7 @@
 //!
 //! It knows the measured figures and the thresholds; it reads no file and draws nothing.
 
+pub mod file;
 pub mod judge;
 pub mod next;
 pub mod threshold;
@@ -180,7 +181,7 @@ fn facts(
         host_busy_share: shares.map(|shares| shares.busy),
         host_steal_share: shares.map(|shares| shares.steal),
         own_cpu_share: shares.and_then(|shares| shares.own),
-        shared_host: analysis.run.backend == "local",
+        shared_host: analysis.run.shares_host(),
     })
 }
 

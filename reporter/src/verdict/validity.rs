@@ -33,6 +33,9 @@ pub const STEAL_SHARE: f64 = 0.02;
 pub const HOST_BUSY: f64 = 0.95;
 /// Movement of real time against monotonic time that slewing cannot explain, beside 500 ppm.
 pub const CLOCK_STEP_NS: u64 = 50_000_000;
+/// Certain error of a clock's offset from which the merged time line is doubtful: a tenth of its
+/// shortest bucket.
+pub const CLOCK_WRONG_NS: u64 = 100_000_000;
 
 /// What the rules look at in one stage.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +127,7 @@ pub fn stage(facts: &StageFacts) -> Vec<Finding> {
     let mut findings: Vec<Finding> = rules.iter().filter_map(|rule| rule(facts)).collect();
     findings.extend(facts.logs.iter().filter_map(|log| log_damage(facts, log)));
     findings.extend(facts.logs.iter().filter_map(|log| clock_step(facts, log)));
+    findings.extend(facts.logs.iter().filter_map(|log| clock_offset(facts, log)));
     findings
 }
 
@@ -393,6 +397,22 @@ pub fn clock_step(facts: &StageFacts, log: &LogResult) -> Option<Finding> {
     );
     let next = "Durations use the monotonic clock; only the merge of several hosts uses real time.";
     facts.finding("clock_step", severity, because, next)
+}
+
+/// Another host's clock does not agree with when its generator was started and seen to end.
+pub fn clock_offset(facts: &StageFacts, log: &LogResult) -> Option<Finding> {
+    if log.clock_wrong_ns < CLOCK_WRONG_NS {
+        return None;
+    }
+    let because = format!(
+        "on the driving host's clock the log of host {} begins before its generator was started, \
+         or ends after that was seen to end, by {}: the hosts disagree about real time",
+        log.host,
+        units::duration(log.clock_wrong_ns)
+    );
+    let next =
+        "Synchronize the hosts' clocks (chrony, NTP); durations of one host are not affected.";
+    facts.finding("clock_offset", Severity::Suspect, because, next)
 }
 
 /// Generator and servers compete for one host's cores, with each other or with other programs.

@@ -55,6 +55,16 @@ impl Axes {
         }
     }
 
+    /// Grid lines at steps of a power of two, and sizes in words.
+    pub fn grid_of_bytes(&self, canvas: &Canvas<'_>, label: impl Fn(f64) -> String) {
+        let (left, top, right, bottom) = self.place;
+        for tick in byte_ticks(self.y.1, ((bottom - top) / 34.0).max(2.0)) {
+            let y = self.py(tick);
+            canvas.line(&[(left, y), (right, y)], Role::Grid, 1.0);
+            canvas.text((left - 8.0, y), &label(tick), SMALL, Role::Muted, Hold::Right);
+        }
+    }
+
     /// Ticks of the y axis.
     pub fn y_ticks(&self) -> Vec<f64> {
         let height = self.place.3 - self.place.1;
@@ -73,13 +83,11 @@ impl Axes {
         while tick <= self.x.1 + step * 1e-6 {
             let x = self.px(tick);
             canvas.line(&[(x, bottom), (x, bottom + 4.0)], Role::Muted, 1.0);
-            if x + 20.0 < right - text_width(unit_note, SMALL) || unit_note.is_empty() {
-                let label = clock(tick, step);
-                canvas.text((x, bottom + 14.0), &label, SMALL, Role::Muted, Hold::Middle);
-            }
+            let label = clock(tick, step);
+            canvas.text((x, bottom + 14.0), &label, SMALL, Role::Muted, Hold::Middle);
             tick += step;
         }
-        canvas.text((right, bottom + 14.0), unit_note, SMALL, Role::Muted, Hold::Right);
+        canvas.text((right, bottom + 29.0), unit_note, SMALL, Role::Muted, Hold::Right);
     }
 
     /// The title above the panel.
@@ -153,6 +161,17 @@ pub fn linear_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     (first..=last).map(|tick| tick as f64 * step).collect()
 }
 
+/// Ticks from 0 to `high` bytes, a power of two apart, `wanted` of them at the most; so that each is
+/// a round number of KiB, MiB or GiB, and all steps are of one size.
+pub fn byte_ticks(high: f64, wanted: f64) -> Vec<f64> {
+    let mut step = 1.0f64;
+    while high / step > wanted {
+        step *= 2.0;
+    }
+    let last = (high / step * (1.0 + 1e-9)).floor() as u64;
+    (0..=last).map(|tick| tick as f64 * step).collect()
+}
+
 /// Ticks of a logarithmic axis: 1, 2, 5 where there is room, else powers of ten.
 pub fn log_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
@@ -202,6 +221,9 @@ mod tests {
         assert_eq!(log_ticks(1e3, 1e9, 9).len(), 7);
         assert_eq!(nice_max(3_612.0), 4_000.0);
         assert_eq!(nice_max(0.0), 1.0);
+        let kib = |ticks: Vec<f64>| ticks.iter().map(|tick| tick / 1024.0).collect::<Vec<_>>();
+        assert_eq!(kib(byte_ticks(60_000.0, 4.0)), [0.0, 16.0, 32.0, 48.0]);
+        assert_eq!(kib(byte_ticks(65_536.0, 4.0)), [0.0, 16.0, 32.0, 48.0, 64.0]);
     }
 
     #[test]

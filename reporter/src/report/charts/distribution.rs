@@ -78,7 +78,7 @@ impl Cells {
         };
         axes.title(canvas, "Response latency", "share of the answers of each moment");
         scale(canvas, &axes);
-        axes.grid(canvas, |ns| units::duration(ns as u64).replace(".00", "").replace(".0 ", " "));
+        axes.grid(canvas, units::tick);
         let mut totals: BTreeMap<usize, u64> = BTreeMap::new();
         for ((column, _), count) in &self.counts {
             *totals.entry(*column).or_default() += count;
@@ -152,9 +152,11 @@ pub fn spectrum(analysis: &Analysis) -> Option<Chart> {
     ];
     let low =
         series.iter().filter_map(|(_, _, points)| points.first()).map(|point| point.1).min()?;
-    let high =
-        series.iter().filter_map(|(_, _, points)| points.last()).map(|point| point.1).max()?;
-    let decades = (tally.response.count() as f64).log10().max(1.0);
+    // Ten samples lie beyond its end, as beyond every percentile that is stated.
+    let decades = (tally.response.count() as f64 / 10.0).log10().max(1.0);
+    let stated = |(quantile, _): &&(f64, u64)| -(1.0 - quantile).log10() <= decades * 1.000_001;
+    let ends = series.iter().flat_map(|(_, _, points)| points.iter().filter(stated));
+    let high = ends.map(|point| point.1).max()?;
     let svg = picture(WIDTH, 336, "Latency by percentile", |canvas| {
         let axes = Axes {
             place: (72.0, 36.0, f64::from(WIDTH) - 24.0, 292.0),
@@ -164,12 +166,14 @@ pub fn spectrum(analysis: &Analysis) -> Option<Chart> {
         };
         axes.title(canvas, "Latency by percentile", "both axes logarithmic");
         axes.legend(canvas, &series.each_ref().map(|(name, role, _)| (*name, *role)));
-        axes.grid(canvas, |ns| units::duration(ns as u64).replace(".00", "").replace(".0 ", " "));
+        axes.grid(canvas, units::tick);
         percentile_axis(canvas, &axes);
         for (_, role, points) in &series {
             let line: Vec<(f64, f64)> = points
                 .iter()
-                .map(|(quantile, ns)| axes.at(-(1.0 - quantile).log10(), *ns as f64))
+                .map(|(quantile, ns)| (-(1.0 - quantile).log10(), *ns as f64))
+                .filter(|(place, _)| *place <= decades * 1.000_001)
+                .map(|(place, ns)| axes.at(place, ns))
                 .collect();
             // Response lies upon service where nothing slips: service is the wider line below.
             let width = if *role == Role::Orange { 4.5 } else { 1.8 };
@@ -180,7 +184,8 @@ pub fn spectrum(analysis: &Analysis) -> Option<Chart> {
         name: "spectrum".to_owned(),
         caption: format!(
             "Stage {}: {} answered requests of the hold phase. Response = slip + service for each \
-             request; where the curves of response and service part, the generator's delay shows.",
+             request; where the curves of response and service part, the generator's delay shows. The \
+             curves end where ten samples lie beyond.",
             stage.record.name,
             units::count(tally.response.count())
         ),
@@ -188,7 +193,8 @@ pub fn spectrum(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-fn percentile_axis(canvas: &Canvas<'_>, axes: &Axes) {
+/// The words below an axis of `-log10(1 - quantile)`.
+pub(crate) fn percentile_axis(canvas: &Canvas<'_>, axes: &Axes) {
     let (left, top, right, bottom) = axes.place;
     canvas.line(&[(left, bottom), (right, bottom)], Role::Muted, 1.0);
     for (quantile, label) in [

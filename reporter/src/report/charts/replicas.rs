@@ -206,7 +206,7 @@ pub fn cpu(analysis: &Analysis, results: &Results) -> Option<Chart> {
     if end <= 0.0 {
         return None;
     }
-    let svg = picture(WIDTH, 214, "CPU of each replica", |canvas| {
+    let svg = picture(WIDTH, 220, "CPU of each replica", |canvas| {
         let axes = Axes {
             place: (72.0, 36.0, f64::from(WIDTH) - 16.0, 180.0),
             x: (0.0, end),
@@ -264,7 +264,7 @@ pub fn generator(analysis: &Analysis) -> Option<Chart> {
     if courses.iter().flatten().flatten().count() < 2 {
         return None;
     }
-    let svg = picture(WIDTH, 214, "CPU of the generator's workers", |canvas| {
+    let svg = picture(WIDTH, 220, "CPU of the generator's workers", |canvas| {
         let most = courses.iter().flatten().flatten().copied().fold(1.0, f64::max);
         let axes = Axes {
             place: (72.0, 36.0, f64::from(WIDTH) - 16.0, 180.0),

@@ -158,7 +158,7 @@ pub fn ramp(analysis: &Analysis, results: &Results) -> Option<Chart> {
         axis_note: "time in the stage",
         names: false,
     };
-    let svg = picture(WIDTH, 372, "Connections of the top stage and losses", |canvas| {
+    let svg = picture(WIDTH, 386, "Connections of the top stage and losses", |canvas| {
         let top = panel(0, 190.0, &view);
         connections(canvas, &view, &top);
         let losses_top = top.place.3 + GAP;
@@ -193,7 +193,7 @@ fn panel(number: usize, height: f64, view: &View<'_>) -> Axes {
 }
 
 fn draw(view: &View<'_>, title: &str) -> String {
-    let height = 52.0 + 4.0 * PANEL_HEIGHT + 3.0 * GAP + 28.0;
+    let height = 52.0 + 4.0 * PANEL_HEIGHT + 3.0 * GAP + 40.0;
     picture(WIDTH, height as u32, title, |canvas| {
         let panels: Vec<Axes> = (0..4).map(|number| panel(number, PANEL_HEIGHT, view)).collect();
         throughput(canvas, view, &panels[0]);
@@ -282,7 +282,7 @@ fn latency(canvas: &Canvas<'_>, view: &View<'_>, axes: &Axes) {
     }
     let low = (low.max(1_000) as f64 * 0.7).min(high as f64 / 12.0);
     let axes = Axes { y: (low, high as f64 * 1.3), log: true, ..axes.clone() };
-    axes.grid(canvas, |ns| units::duration(ns as u64).replace(".00", "").replace(".0 ", " "));
+    axes.grid(canvas, units::tick);
     for stage in &view.stages {
         let line = &stage.timeline;
         for (course, role) in [

@@ -4,7 +4,7 @@ use super::{Context, section};
 use crate::analysis::replicas::certain_growth;
 use crate::report::document::{Block, Cell, Mood, Section, Table};
 use crate::report::units;
-use crate::results::{FailoverResult, ReplicaResult};
+use crate::results::{FailoverResult, GeneratorResult, ReplicaResult};
 
 pub(super) fn targets(context: &Context<'_>) -> Option<Section> {
     let top = context.top()?;
@@ -61,7 +61,7 @@ pub(super) fn processes(context: &Context<'_>) -> Option<Section> {
         "Trend/h",
         "95 % interval",
         "<Growth",
-        "Sessions",
+        "Sessions, most",
         "Started",
     ]);
     table.sortable = true;
@@ -69,10 +69,23 @@ pub(super) fn processes(context: &Context<'_>) -> Option<Section> {
         table.row(replica_row(replica));
     }
     let mut blocks = vec![Block::Table(table)];
+    blocks.extend(a_session(context));
     blocks.push(Block::Text(how_memory_is_judged(context, &replicas)));
     blocks.extend(context.chart("memory"));
     blocks.extend(context.chart("cpu"));
     section("processes", "Memory and CPU of the replicas", true, blocks)
+}
+
+/// What all replicas together hold for a session.
+fn a_session(context: &Context<'_>) -> Option<Block> {
+    let bytes = crate::tools::compare::memory_per_session(context.results)?;
+    let window = context.analysis.memory_window.as_ref()?;
+    Some(Block::Text(format!(
+        "At the end of the hold phase of stage {} all replicas together had {} resident a session \
+         held there, what they have without sessions included.",
+        window.stage,
+        units::bytes(bytes)
+    )))
 }
 
 fn how_memory_is_judged(context: &Context<'_>, replicas: &[&ReplicaResult]) -> String {
@@ -300,6 +313,29 @@ pub(super) fn scaling(context: &Context<'_>) -> Option<Section> {
     section("scaling", "Scaling", true, blocks)
 }
 
+/// The load of each generator host, where there are several.
+fn hosts(generator: &GeneratorResult) -> Vec<Block> {
+    let mut table = Table::new(&["<Host", "Workers", "CPU of the busiest", "CPU in cores", "Sent"]);
+    let mut names: Vec<&str> = generator.per_worker.iter().map(|it| it.host.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() < 2 {
+        return Vec::new();
+    }
+    for name in names {
+        let own = || generator.per_worker.iter().filter(|worker| worker.host == name);
+        let shares = || own().filter_map(|worker| worker.cpu_share);
+        table.row(vec![
+            Cell::text(name),
+            count(own().count() as u64),
+            Cell::maybe(shares().reduce(f64::max), |share| format!("{:.0} %", share * 100.0)),
+            Cell::maybe(shares().reduce(|a, b| a + b), |cores| format!("{cores:.2}")),
+            count(own().map(|worker| worker.sent).sum()),
+        ]);
+    }
+    vec![Block::Table(table)]
+}
+
 pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
     let top = context.top()?;
     let generator = &top.generator;
@@ -308,6 +344,7 @@ pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
     }
     let mut table = Table::new(&[
         "Worker",
+        "<Host",
         "CPU",
         "Asleep",
         "Sent",
@@ -317,12 +354,14 @@ pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
         "Send waits",
         "Log records lost",
     ]);
+    table.sortable = true;
     for worker in &generator.per_worker {
         let share =
             |share: Option<f64>| Cell::maybe(share, |share| format!("{:.0} %", share * 100.0));
         let time = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
         table.row(vec![
             Cell::figure(worker.worker.to_string(), worker.worker as f64),
+            Cell::text(&worker.host),
             share(worker.cpu_share),
             share(worker.wait_share),
             count(worker.sent),
@@ -333,7 +372,8 @@ pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
             count(worker.log_lost_records),
         ]);
     }
-    let mut blocks = vec![Block::Table(table)];
+    let mut blocks = hosts(generator);
+    blocks.push(Block::Table(table));
     if let Some(rss) = context.results.generator.rss_bytes_max {
         blocks.push(Block::Text(format!(
             "The generator's process had {} resident at most in any stage.",

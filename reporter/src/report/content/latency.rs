@@ -87,15 +87,22 @@ pub(super) fn latency(context: &Context<'_>) -> Option<Section> {
          the target took. Slip = sent - intended: what the generator added; it counts every \
          request that was sent. Failures: time until the failure was known. Count, min, mean and \
          max are exact, percentiles to 0.1 %; one that fewer than ten samples lie beyond is not \
-         stated (p99.9 below 10,000 samples, p99.99 below 100,000)."
+         stated (p90 below 100 samples, p99 below 1,000, p99.99 below 100,000)."
             .to_owned(),
     ));
-    blocks.extend(context.chart("spectrum"));
     section("latency", "Latency", true, blocks)
+}
+
+/// Whether at least ten of `count` samples lie beyond one in `share`.
+fn allows(count: u64, share: u64) -> bool {
+    count >= 10 * share
 }
 
 fn percentile_row(stage: &str, name: &str, of: &Percentiles) -> Vec<Cell> {
     let time = |ns: u64| Cell::figure(units::duration(ns), ns as f64);
+    let stated = |share: u64, ns: u64| {
+        Cell::maybe(allows(of.count, share).then_some(ns as f64), units::duration_f64)
+    };
     let tail = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
     vec![
         Cell::text(stage),
@@ -104,9 +111,9 @@ fn percentile_row(stage: &str, name: &str, of: &Percentiles) -> Vec<Cell> {
         time(of.min),
         Cell::figure(units::duration_f64(of.mean), of.mean),
         time(of.p50),
-        time(of.p90),
-        time(of.p95),
-        time(of.p99),
+        stated(10, of.p90),
+        stated(20, of.p95),
+        stated(100, of.p99),
         tail(of.p999),
         tail(of.p9999),
         time(of.max),
@@ -114,9 +121,58 @@ fn percentile_row(stage: &str, name: &str, of: &Percentiles) -> Vec<Cell> {
 }
 
 pub(super) fn over_time(context: &Context<'_>) -> Option<Section> {
-    let mut blocks: Vec<Block> = context.chart("timeline").into_iter().collect();
-    blocks.extend(context.chart("heatmap"));
+    let blocks: Vec<Block> = context.chart("timeline").into_iter().collect();
     section("time", "Over time", true, blocks)
+}
+
+/// What a line of percentiles hides: the heat map, and the whole spectrum.
+pub(super) fn distribution(context: &Context<'_>) -> Option<Section> {
+    let mut blocks: Vec<Block> = context.chart("heatmap").into_iter().collect();
+    blocks.extend(context.chart("spectrum"));
+    section("distribution", "Distribution of the latency", true, blocks)
+}
+
+/// The share of each operation, where there are several.
+pub(super) fn operations(context: &Context<'_>) -> Option<Section> {
+    let mut table = Table::new(&[
+        "<Stage",
+        "<Operation",
+        "Sent",
+        "Answered",
+        "Failed",
+        "service p50",
+        "service p99",
+        "response p50",
+        "response p99",
+    ]);
+    table.sortable = true;
+    let mixed = context.results.stages.iter().filter(|stage| stage.operations.len() > 1);
+    for stage in mixed {
+        for operation in &stage.operations {
+            let count = |n: u64| Cell::figure(units::count(n), n as f64);
+            let p50 = |of: &Option<Percentiles>| of.as_ref().map(|of| of.p50 as f64);
+            let p99 = |of: &Option<Percentiles>| {
+                of.as_ref().filter(|of| allows(of.count, 100)).map(|of| of.p99 as f64)
+            };
+            let time = |ns: Option<f64>| Cell::maybe(ns, units::duration_f64);
+            table.row(vec![
+                Cell::text(&stage.name),
+                Cell::text(format!("`{}`", operation.name)),
+                count(operation.sent),
+                count(operation.ok),
+                count(operation.failed),
+                time(p50(&operation.service_ns)),
+                time(p99(&operation.service_ns)),
+                time(p50(&operation.response_ns)),
+                time(p99(&operation.response_ns)),
+            ]);
+        }
+    }
+    if table.rows.is_empty() {
+        return None;
+    }
+    let note = "Percentiles of an operation are exact to 1 %.".to_owned();
+    section("operations", "By operation", true, vec![Block::Table(table), Block::Text(note)])
 }
 
 pub(super) fn errors(context: &Context<'_>) -> Option<Section> {
@@ -158,8 +214,31 @@ fn example_line(stage: &StageResult, example: &crate::results::ExampleResult) ->
         Value::String(text) => text.clone(),
         value => concise(value).to_string(),
     };
-    let text: String = text.replace('`', "'").chars().take(600).collect();
-    format!("{}, {} into the stage: `{text}`", stage.name, units::duration(at))
+    let when = format!("{}, {} into the stage", stage.name, units::duration(at));
+    let quoted = |text: &str| text.replace('`', "'").chars().take(600).collect::<String>();
+    match in_words(&example.example) {
+        Some((words, None)) => format!("{when}: {}", quoted(&words)),
+        Some((words, Some(bytes))) => {
+            format!("{when}: {}; received: `{}`", quoted(&words), quoted(&bytes))
+        }
+        None => format!("{when}: `{}`", quoted(&text)),
+    }
+}
+
+/// What was asked for, where, how it failed, and what was received; none if the note has another
+/// shape.
+fn in_words(example: &Value) -> Option<(String, Option<String>)> {
+    let text = |key: &str| example[key].as_str().filter(|text| !text.is_empty());
+    let (op, reason, target) = (text("op")?, text("reason")?, text("target")?);
+    let code = match example["detail"].as_i64() {
+        // An errno says more than its number.
+        Some(errno @ 1..=133) if !reason.contains(':') => {
+            let error = std::io::Error::from_raw_os_error(errno as i32);
+            format!(" ({error})")
+        }
+        _ => String::new(),
+    };
+    Some((format!("{op} to {target}: {reason}{code}"), text("bytes").map(str::to_owned)))
 }
 
 /// Without its own time, which stands before it, and without fields that say nothing.
@@ -177,7 +256,7 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
         "<Stage",
         "Planned",
         "TCP open",
-        "Alive",
+        "Alive, most",
         "lowest",
         "Streams",
         "Ramp",

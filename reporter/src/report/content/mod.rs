@@ -15,32 +15,35 @@ use crate::results::Results;
 pub fn document(analysis: &Analysis, results: &Results, charts: &[Chart]) -> Document {
     let context = Context { analysis, results, charts };
     let sections = [
-        summary::thresholds(&context),
         summary::validity(&context),
+        summary::thresholds(&context),
         setup::tested(&context),
+        setup::host(&context),
         latency::stages(&context),
         latency::latency(&context),
+        latency::operations(&context),
         latency::over_time(&context),
         latency::errors(&context),
         latency::connections(&context),
+        latency::distribution(&context),
         cluster::targets(&context),
         cluster::processes(&context),
         cluster::balancer(&context),
         cluster::failover(&context),
         cluster::scaling(&context),
         cluster::generator(&context),
-        setup::host(&context),
         setup::logs(&context),
         setup::again(&context),
     ];
     Document {
-        verdict: results.verdict.name(),
-        valid: results.valid,
+        stamp: summary::stamp(results),
         title: setup::title(results),
         subtitle: setup::subtitle(results),
         notices: summary::notices(&context),
         headline: summary::headline(&context),
         sections: sections.into_iter().flatten().collect(),
+        footer: "Every figure was measured in this run; results.json has them for programs."
+            .to_owned(),
     }
 }
 

@@ -25,11 +25,14 @@ pub(super) fn subtitle(results: &Results) -> String {
     let nanoseconds = i128::from(results.started_real_ns);
     let started = jiff::Timestamp::from_nanosecond(nanoseconds)
         .map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let profile = match results.profile.as_str() {
+        "" => String::new(),
+        profile => format!(" · profile {profile}"),
+    };
     format!(
-        "Started {started} · ran {} · backend {} · profile {}",
+        "Started {started} · ran {} · backend {}{profile}",
         units::duration(results.duration_ns),
         results.backend,
-        results.profile
     )
 }
 
@@ -145,14 +148,14 @@ pub(super) fn host(context: &Context<'_>) -> Option<Section> {
         format!("{} / {}", units::count(host.nofile_soft), units::count(host.nofile_hard)),
     );
     let mut blocks = vec![Block::Table(table)];
-    if context.results.backend == "local" {
+    if context.analysis.run.shares_host() {
         blocks.push(Block::Text(format!(
             "Generator and replicas shared this host and its {} cores.",
             host.cores
         )));
     }
     blocks.extend(tuning(context.analysis.preflight.as_ref()));
-    section("host", "The host", false, blocks)
+    section("host", "What it ran on", true, blocks)
 }
 
 /// What preflight found: items that do not fit, and values that differ from the profile.
@@ -165,36 +168,56 @@ fn tuning(preflight: Option<&Value>) -> Vec<Block> {
         value => Cell::text(text_of(value)),
     };
     let items = rows("items");
+    let status = |item: &Value| text_of(item.get("verdict").unwrap_or(&Value::Null));
     if !items.is_empty() {
         let mut table = Table::new(&["<Preflight", "<Needed", "<Actual", "<Status"]);
-        for item in &items {
-            let status = text_of(item.get("verdict").unwrap_or(&Value::Null));
-            let mood = if status == "ok" { Mood::Plain } else { Mood::Doubt };
+        for item in items.iter().filter(|item| status(item) != "ok") {
             let name = item.get("title").or_else(|| item.get("id")).unwrap_or(&Value::Null);
             table.row(vec![
                 cell(name),
                 cell(&item["needed"]),
                 cell(&item["actual"]),
-                Cell::text(status).mood(mood),
+                Cell::text(status(item).replace('_', " ")).mood(Mood::Doubt),
             ]);
         }
+        let fine = items.len() - table.rows.len();
         blocks.push(Block::Heading("Preflight".to_owned()));
-        blocks.push(Block::Table(table));
+        blocks.push(Block::Text(format!(
+            "{fine} of {} checks fit the plan; preflight.json has all.",
+            items.len()
+        )));
+        blocks.extend((!table.rows.is_empty()).then_some(Block::Table(table)));
     }
     let tuned = rows("tuning");
     if !tuned.is_empty() {
-        let mut table = Table::new(&["<Setting", "<Wanted", "<Actual"]);
-        for item in &tuned {
-            let actual = cell(&item["actual"]);
-            let differs = item["differs"].as_bool().unwrap_or(false);
-            let actual = if differs { actual.mood(Mood::Doubt) } else { actual };
-            table.row(vec![cell(&item["key"]), cell(&item["wanted"]), actual]);
+        let mut table = Table::new(&["<Setting", "<Profile has", "<This host has"]);
+        let differs = |item: &&Value| item["differs"].as_bool().unwrap_or(false);
+        for item in tuned.iter().filter(differs) {
+            table.row(vec![cell(&item["key"]), cell(&item["wanted"]), cell(&item["actual"])]);
         }
-        blocks.push(Block::Heading("Tuning".to_owned()));
-        blocks.push(Block::Table(table));
+        let same = tuned.len() - table.rows.len();
+        blocks.push(Block::Heading("Tuning: differences from the profile".to_owned()));
+        blocks.push(Block::Text(format!(
+            "{same} of {} settings are as the tuning profile has them.",
+            tuned.len()
+        )));
+        blocks.extend((!table.rows.is_empty()).then_some(Block::Table(table)));
     }
     blocks
 }
+
+/// How other hosts' clocks were brought onto this one's.
+const OFFSETS: &str = "A clock offset is what was added to a log's times: the difference between both hosts' offsets \
+     of monotonic to real time, which is as good as their agreement on real time.";
+/// How good that is where the generators were driven from here.
+const BOUNDED: &str = "The log cannot begin before its generator was started here nor end after that was seen to \
+     end, so the offset is off by no more than the error stated.";
+/// How good it is where nobody saw them.
+const UNBOUNDED: &str =
+    "Nobody saw when these generators were started and ended, so that nothing bounds the error.";
+/// What the error does.
+const SHIFTED: &str = "On the merged time line the records of that host stand shifted by as much; durations are \
+     measured on one clock each, and have no part of it.";
 
 pub(super) fn logs(context: &Context<'_>) -> Option<Section> {
     let mut table = Table::new(&[
@@ -203,6 +226,7 @@ pub(super) fn logs(context: &Context<'_>) -> Option<Section> {
         "Requests",
         "Events",
         "Clock offset",
+        "Error, at most",
         "Missing blocks",
         "<State",
     ]);
@@ -226,11 +250,22 @@ pub(super) fn logs(context: &Context<'_>) -> Option<Section> {
                     format!("{sign}{}", units::duration(offset.unsigned_abs()))
                 }
             }),
+            match log.clock_error_ns {
+                Some(0) => Cell::text("none"),
+                Some(error) => Cell::figure(format!("±{}", units::duration(error)), error as f64),
+                None => Cell::text("not bounded").mood(Mood::Doubt),
+            },
             Cell::figure(units::count(log.missing_blocks), log.missing_blocks as f64),
             state,
         ]);
     }
-    let blocks = if table.rows.is_empty() { Vec::new() } else { vec![Block::Table(table)] };
+    let mut blocks = if table.rows.is_empty() { Vec::new() } else { vec![Block::Table(table)] };
+    let moved = || context.results.logs.iter().filter(|log| log.clock_offset_ns != 0);
+    if moved().count() > 0 {
+        let bounded = moved().all(|log| log.clock_error_ns.is_some());
+        let error = if bounded { BOUNDED } else { UNBOUNDED };
+        blocks.push(Block::Text(format!("{OFFSETS} {error} {SHIFTED}")));
+    }
     section("logs", "Logs", false, blocks)
 }
 

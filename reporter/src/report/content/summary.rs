@@ -1,9 +1,23 @@
 //! The top of the report: notices, headline figures, thresholds, and whether to believe them.
 
 use super::{Context, section};
-use crate::report::document::{Block, Cell, Headline, Mood, Notice, Section, Table};
+use crate::report::document::{Block, Cell, Headline, Mood, Notice, Section, Stamp, Table};
 use crate::report::units;
-use crate::results::{Severity, ThresholdOrigin, ThresholdResult};
+use crate::results::{
+    Finding, Percentiles, Results, Severity, ThresholdOrigin, ThresholdResult, Verdict,
+};
+
+pub(super) fn stamp(results: &Results) -> Stamp {
+    let note = if results.valid { "the run is valid" } else { "THE RUN IS NOT VALID" };
+    Stamp {
+        word: results.verdict.name().to_owned(),
+        mood: match results.verdict {
+            Verdict::Pass => Mood::Good,
+            Verdict::Fail => Mood::Bad,
+        },
+        note: note.to_owned(),
+    }
+}
 
 pub(super) fn notices(context: &Context<'_>) -> Vec<Notice> {
     let results = context.results;
@@ -90,6 +104,7 @@ pub(super) fn thresholds(context: &Context<'_>) -> Option<Section> {
         "<Threshold",
         "Limit",
         "Measured",
+        "Samples",
         "<Verdict",
         "<Stage",
         "<Figure",
@@ -117,6 +132,7 @@ pub(super) fn thresholds(context: &Context<'_>) -> Option<Section> {
             Cell::text(format!("{}{stated}", threshold.name)),
             Cell::text(&threshold.limit),
             Cell::text(value(threshold)),
+            samples(context, threshold),
             Cell::text(verdict).mood(mood_of_verdict(threshold)),
             Cell::text(threshold.stage.as_deref().unwrap_or("—")),
             believed,
@@ -146,7 +162,8 @@ pub(super) fn validity(context: &Context<'_>) -> Option<Section> {
     }
     if !results.findings.is_empty() {
         let mut table = Table::new(&["<Weight", "<Stage", "<Measured", "<Next"]);
-        for finding in &results.findings {
+        for group in &groups(&results.findings) {
+            let finding = shown(context, group);
             let (word, mood) = match finding.severity {
                 Severity::Invalid => ("not valid", Mood::Bad),
                 Severity::Suspect => ("suspect", Mood::Doubt),
@@ -154,14 +171,53 @@ pub(super) fn validity(context: &Context<'_>) -> Option<Section> {
             };
             table.row(vec![
                 Cell::text(word).mood(mood),
-                Cell::text(finding.stage.as_deref().unwrap_or("the run")),
-                Cell::text(&finding.because),
+                Cell::text(where_found(group)),
+                Cell::text(match (group.len(), &finding.stage) {
+                    (1, _) | (_, None) => finding.because.clone(),
+                    (_, Some(stage)) => format!("{stage}: {}", finding.because),
+                }),
                 Cell::text(&finding.next),
             ]);
         }
         blocks.push(Block::Table(table));
+        if groups(&results.findings).iter().any(|group| group.len() > 1) {
+            blocks.push(Block::Text(
+                "Where a rule speaks of several stages, the figures are those of the stage named; \
+                 results.json has every stage's."
+                    .to_owned(),
+            ));
+        }
     }
     section("validity", "Is the run to be believed?", true, blocks)
+}
+
+/// Findings of one rule and weight, which differ in their stages and figures only.
+fn groups(findings: &[Finding]) -> Vec<Vec<&Finding>> {
+    let mut groups: Vec<Vec<&Finding>> = Vec::new();
+    for finding in findings {
+        let same = |group: &&mut Vec<&Finding>| {
+            (&group[0].rule, group[0].severity) == (&finding.rule, finding.severity)
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(finding),
+            None => groups.push(vec![finding]),
+        }
+    }
+    groups
+}
+
+/// The finding that stands for its group: the judged stage's, else the last.
+fn shown<'f>(context: &Context<'_>, group: &[&'f Finding]) -> &'f Finding {
+    let top = context.top().map(|stage| stage.name.as_str());
+    let of_top = group.iter().find(|finding| finding.stage.as_deref() == top);
+    of_top.unwrap_or(&group[group.len() - 1])
+}
+
+fn where_found(group: &[&Finding]) -> String {
+    let mut stages: Vec<&str> =
+        group.iter().map(|finding| finding.stage.as_deref().unwrap_or("the run")).collect();
+    stages.dedup();
+    stages.join(", ")
 }
 
 /// What was measured of the generator where nothing speaks against the run.
@@ -186,6 +242,30 @@ fn soundness(context: &Context<'_>) -> String {
     let whole = results.logs.iter().filter(|log| log.ended && log.missing_blocks == 0).count();
     parts.push(format!("{whole} of {} logs are whole", results.logs.len()));
     format!("No rule speaks against this run: {}.", parts.join(", "))
+}
+
+/// How many samples a threshold's figure is of.
+fn samples(context: &Context<'_>, threshold: &ThresholdResult) -> Cell {
+    let stage = context.results.stages.iter().find(|it| threshold.stage.as_ref() == Some(&it.name));
+    let metric = threshold.name.rsplit(':').next().unwrap_or_default();
+    let count = stage.filter(|_| threshold.value.is_some()).and_then(|stage| {
+        let latency = |of: &Option<Percentiles>| of.as_ref().map(|of| of.count);
+        match metric {
+            "recovery" | "lost_requests" => Some(context.results.failovers.len() as u64),
+            "converge" => Some(context.results.scaling.len() as u64),
+            "success" | "dropped" | "failed" => Some(stage.requests.offered),
+            "throughput" => Some(stage.requests.ok),
+            "sessions" => Some(stage.connections.planned),
+            "rss_growth" => {
+                let slopes = context.results.replicas.iter().filter_map(|it| it.rss_slope.as_ref());
+                Some(slopes.map(|slope| slope.points).sum())
+            }
+            metric if metric.starts_with("service_") => latency(&stage.service_ns),
+            metric if metric.starts_with("slip_") => latency(&stage.slip_ns),
+            _ => latency(&stage.response_ns),
+        }
+    });
+    Cell::maybe(count.map(|n| n as f64), |n| units::count(n as u64))
 }
 
 fn title(name: &str) -> String {

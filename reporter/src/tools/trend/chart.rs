@@ -47,7 +47,10 @@ fn panel(canvas: &Canvas<'_>, measure: &Measure, runs: &[Point], place: (f64, f6
     let x = (-0.5, runs.len() as f64 - 0.5);
     let axes = Axes { place, x, y: range(measure, &values), log: false };
     axes.title(canvas, measure.name, measure.better);
-    axes.grid(canvas, |tick| measure.show(tick));
+    match measure.unit {
+        "bytes" => axes.grid_of_bytes(canvas, |tick| measure.show(tick)),
+        _ => axes.grid(canvas, |tick| measure.show(tick)),
+    }
     dates(canvas, &axes, runs);
     if values.iter().all(Option::is_none) {
         let middle = ((place.0 + place.2) / 2.0, (place.1 + place.3) / 2.0);

@@ -38,6 +38,8 @@ fn log() -> LogResult {
         requests: 120_000,
         events: 20_000,
         clock_offset_ns: 0,
+        clock_error_ns: Some(0),
+        clock_wrong_ns: 0,
         clock_drift_ns: Some(1_000),
         torn_tail_bytes: 0,
         skipped_bytes: 0,
@@ -187,6 +189,13 @@ fn times_out_of_order_and_steps_of_the_clock_count() {
     };
     assert_eq!(spoken(merged), only("clock_step", Severity::Suspect));
     assert_eq!(spoken(|facts| facts.logs[0].clock_drift_ns = Some(40_000_000)), []);
+}
+
+#[test]
+fn a_clock_that_contradicts_the_drivers_is_suspect() {
+    let wrong = |ns| spoken(|facts| facts.logs = vec![LogResult { clock_wrong_ns: ns, ..log() }]);
+    assert_eq!(wrong(CLOCK_WRONG_NS), only("clock_offset", Severity::Suspect));
+    assert!(wrong(CLOCK_WRONG_NS - 1).is_empty());
 }
 
 #[test]

@@ -13,6 +13,10 @@
 //! it as it is. A hold phase of fewer than [`SECONDS_MIN`] seconds has no interval either, and
 //! nothing that it shows is certain: two equal runs differ there by a third.
 
+mod chart;
+pub mod page;
+
+use crate::report::units;
 use crate::results::{Results, StageResult};
 use crate::verdict::threshold::Op;
 
@@ -93,6 +97,35 @@ impl Metric {
         }
     }
 
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::P50 => "response p50",
+            Self::P95 => "response p95",
+            Self::P99 => "response p99",
+            Self::Throughput => "throughput",
+            Self::Failures => "failures",
+            Self::MemoryPerSession => "memory a session",
+        }
+    }
+
+    /// A value with its unit.
+    pub fn show(self, value: f64) -> String {
+        match self.unit() {
+            "bytes" => units::bytes(value),
+            unit => units::in_unit(value, unit),
+        }
+    }
+
+    /// The smallest change that its seconds can show, in percent: the latencies of a second are known
+    /// to a step of a sixteenth of an octave, and two medians may fall on both sides of one.
+    pub fn resolution_percent(self) -> f64 {
+        match self {
+            Self::P50 | Self::P95 | Self::P99 => 6.25,
+            Self::Throughput | Self::Failures | Self::MemoryPerSession => 0.0,
+        }
+    }
+
     /// It exists once a run and has no seconds to compare.
     pub fn is_once(self) -> bool {
         match self {
@@ -149,11 +182,14 @@ impl FailOn {
 }
 
 impl Change {
-    /// The interval does not contain "no change". A figure that exists once a run is taken as it
-    /// is; one of too few seconds is never certain.
+    /// The interval does not contain "no change", and the change is more than the figure's own
+    /// resolution. A figure that exists once a run is taken as it is; one of too few seconds is
+    /// never certain.
     pub fn is_certain(&self) -> bool {
         match self.interval {
-            Some((low, high)) => low > 0.0 || high < 0.0,
+            Some((low, high)) => {
+                (low > 0.0 || high < 0.0) && self.percent.abs() > self.metric.resolution_percent()
+            }
             None => self.metric.is_once(),
         }
     }
@@ -327,6 +363,7 @@ mod tests {
         assert!(condition.broken_by(&with(12.0, Some((5.0, 20.0)))));
         assert!(!condition.broken_by(&with(12.0, Some((-1.0, 20.0)))), "it may be no change");
         assert!(!condition.broken_by(&with(9.0, Some((5.0, 20.0)))), "it is within the limit");
+        assert!(!with(-4.9, Some((-7.3, -4.9))).is_certain(), "one step of the seconds' scale");
         assert!(!condition.broken_by(&with(900.0, None)), "too few seconds to tell");
         let once = Change { metric: Metric::Failures, ..with(12.0, None) };
         assert!("failures>+10%".parse::<FailOn>().expect("parses").broken_by(&once));

@@ -29,6 +29,17 @@ pub fn duration_f64(ns: f64) -> String {
     }
 }
 
+/// A duration of a round number, for the tick of an axis: `1 ms`, not `1.00 ms`.
+pub fn tick(ns: f64) -> String {
+    let text = duration_f64(ns);
+    match text.split_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => text,
+    }
+}
+
 /// Three significant digits, no more than two decimals.
 fn three(value: f64) -> String {
     if value >= 99.95 {
@@ -134,6 +145,13 @@ mod tests {
             (7_200_000_000_000, "2 h"),
         ] {
             assert_eq!(duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn a_tick_has_no_idle_zeros() {
+        for (ns, text) in [(1e6, "1 ms"), (5e4, "50 µs"), (1.5e9, "1.5 s"), (2e8, "200 ms")] {
+            assert_eq!(tick(ns), text);
         }
     }
 
