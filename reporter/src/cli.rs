@@ -140,6 +140,11 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = ProtocolArg::Mcp)]
     pub protocol: ProtocolArg,
 
+    /// Option for the load generator, such as --generator-option=--ca=ca.pem for an https:// server;
+    /// several times; `loadgen --help` lists them
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub generator_option: Vec<String>,
+
     /// Go on although the preflight says that this host cannot carry the plan
     #[arg(long)]
     pub force: bool,

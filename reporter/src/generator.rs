@@ -44,6 +44,8 @@ pub struct Setup {
     pub mcp_revision: String,
     /// Interval within which a session must answer to count as alive.
     pub heartbeat_ns: u64,
+    /// Options of the user's for the generator, as they are.
+    pub options: Vec<String>,
 }
 
 /// The generator's arguments for one stage.
@@ -79,7 +81,7 @@ pub fn arguments(
         }
         Protocol::Http => add("--protocol", "http".to_owned()),
     }
-    arguments.extend(urls.iter().cloned());
+    arguments.extend(setup.options.iter().chain(urls).cloned());
     arguments
 }
 
@@ -357,6 +359,7 @@ mod tests {
             protocol,
             mcp_revision: "2025-06-18".to_owned(),
             heartbeat_ns: 30 * SECOND_NS,
+            options: vec!["--ca=ca.pem".to_owned()],
         }
     }
 
@@ -381,7 +384,7 @@ mod tests {
             line(&stages[1]),
             "--control --connections 1000 --ramp 8000 --rate 12.5 --duration 31.500s --warmup 1s \
              --heartbeat 30s --log l --json j --protocol mcp --mcp-revision 2025-06-18 \
-             http://127.0.0.11:8080/mcp"
+             --ca=ca.pem http://127.0.0.11:8080/mcp"
         );
         let failover = stages.iter().find(|s| s.name == "failover").expect("is planned");
         assert!(line(failover).contains("--duration 0s "), "{}", line(failover));

@@ -201,6 +201,8 @@ pub struct StageResult {
     pub losses: BTreeMap<String, u64>,
     /// Attempts to connect that failed, of the whole stage, by reason.
     pub connect_failures: BTreeMap<String, u64>,
+    /// TLS handshakes of the whole stage; `null` where no target speaks TLS.
+    pub tls: Option<TlsResult>,
     /// First example of each kind of failure.
     pub examples: Vec<ExampleResult>,
     /// Share by target address.
@@ -235,6 +237,23 @@ pub struct ConnectionsResult {
     pub connect_ns: Option<Percentiles>,
     /// Time from the attempt to an established session, over the whole stage.
     pub session_ns: Option<Percentiles>,
+}
+
+/// TLS handshakes of a stage, apart from the connects that they follow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TlsResult {
+    /// In full.
+    pub full: u64,
+    /// Gone on from an earlier session.
+    pub resumed: u64,
+    /// Failed, by reason.
+    pub failures: BTreeMap<String, u64>,
+    /// Time of those that came through, from TCP established on.
+    pub handshake_ns: Option<Percentiles>,
+    /// Any certificate was believed: nothing is known of who answered.
+    pub insecure: bool,
+    /// Version, cipher and protocol, as agreed upon before the run.
+    pub terms: Vec<String>,
 }
 
 /// Load requests that were due in the hold phase.

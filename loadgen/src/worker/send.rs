@@ -52,8 +52,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let template = requests.get(op).expect("begun only where the dialect has it");
             let fields = Fields::request(u64::from(s.request_id), &s.id);
             if s.layer.is_some() {
-                pushed += 1;
                 self.send_layered(session, buffer)?;
+                pushed += 1;
+                if self.enough(pushed)? {
+                    break;
+                }
                 continue;
             }
             let written = template.render_to(self.ring.send_bytes_mut(buffer), &fields);
@@ -81,14 +84,22 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.submit_quietly(session, send)?;
             }
             pushed += 1;
-            if pushed == self.plan.limits.sends_per_turn {
+            if self.enough(pushed)? {
                 break;
-            }
-            if pushed % self.plan.limits.batch == 0 && self.queues[OUTBOX].len() > 0 {
-                self.ring.enter(0)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether so many requests are enough for one turn; enters the kernel after every few.
+    fn enough(&mut self, pushed: u32) -> io::Result<bool> {
+        if pushed == self.plan.limits.sends_per_turn {
+            return Ok(true);
+        }
+        if pushed.is_multiple_of(self.plan.limits.batch) && self.queues[OUTBOX].len() > 0 {
+            self.ring.enter(0)?;
+        }
+        Ok(false)
     }
 
     /// The kernel took `len` bytes of a request.

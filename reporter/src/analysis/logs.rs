@@ -61,6 +61,17 @@ pub struct PlanFacts {
     pub protocol: String,
     /// The seed of its schedule.
     pub seed: Option<u64>,
+    /// How its targets were trusted; none where no target speaks TLS.
+    pub tls: Option<TlsFacts>,
+}
+
+/// TLS as a generator's plan has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// Any certificate was believed.
+    pub insecure: bool,
+    /// Version, cipher and protocol that were agreed upon, each once.
+    pub terms: Vec<String>,
 }
 
 /// The latency logs below `folder`, in order of name. None if the folder does not exist.
@@ -240,6 +251,17 @@ fn shift_ns(header: &FileHeader, reference: &Reference) -> i64 {
     i64::try_from(shift).unwrap_or(0)
 }
 
+impl TlsFacts {
+    fn read(tls: &Value) -> Self {
+        let terms = tls["terms"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut terms: Vec<String> =
+            terms.iter().filter_map(|terms| terms.as_str().map(str::to_owned)).collect();
+        terms.sort_unstable();
+        terms.dedup();
+        Self { insecure: tls["insecure"] == true, terms }
+    }
+}
+
 impl PlanFacts {
     /// Takes what is there; a plan of another shape gives empty facts.
     pub fn read(plan: &Value) -> Self {
@@ -261,6 +283,7 @@ impl PlanFacts {
             duration_ns: number("duration_ns"),
             protocol: plan["protocol"].as_str().unwrap_or_default().to_owned(),
             seed: plan["seed"].as_u64(),
+            tls: plan["tls"].is_object().then(|| TlsFacts::read(&plan["tls"])),
         }
     }
 

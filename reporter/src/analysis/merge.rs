@@ -123,6 +123,10 @@ fn shared_plan(logs: &[Log]) -> PlanFacts {
             plan.targets.clone_from(&log.plan.targets);
         }
         plan.connections += log.plan.connections;
+        let insecure = |plan: &PlanFacts| plan.tls.as_ref().is_some_and(|tls| tls.insecure);
+        if plan.tls.is_none() || insecure(&log.plan) && !insecure(&plan) {
+            plan.tls.clone_from(&log.plan.tls);
+        }
     }
     plan
 }

@@ -56,6 +56,12 @@ pub struct Sessions {
     pub losses: ByOutcome,
     /// Attempts to connect that failed, by outcome.
     pub connect_failures: ByOutcome,
+    /// Time of TLS handshakes that came through.
+    pub handshake: Distribution,
+    /// Of these, those that resumed an earlier session.
+    pub handshakes_resumed: u64,
+    /// TLS handshakes that failed, by outcome.
+    pub handshake_failures: ByOutcome,
     /// Losses in each bucket.
     pub losses_over_time: Vec<u64>,
     /// Connects by target.
@@ -79,6 +85,9 @@ impl Sessions {
             establish: Distribution::fine(),
             losses: [0; OUTCOMES],
             connect_failures: [0; OUTCOMES],
+            handshake: Distribution::fine(),
+            handshakes_resumed: 0,
+            handshake_failures: [0; OUTCOMES],
             losses_over_time: vec![0; buckets.count],
             connects_by_target: vec![0; targets],
             losses_by_target: vec![0; targets],
@@ -120,7 +129,12 @@ impl Sessions {
                 self.leave(key, event.at_ns);
             }
             EventKind::ConnectFailed => self.connect_failures[event.outcome as usize] += 1,
-            EventKind::StreamOpen | EventKind::StreamEnd | EventKind::Handshake => {}
+            EventKind::Handshake if event.outcome.is_ok() => {
+                self.handshake.record(event.value);
+                self.handshakes_resumed += u64::from(event.detail == 1);
+            }
+            EventKind::Handshake => self.handshake_failures[event.outcome as usize] += 1,
+            EventKind::StreamOpen | EventKind::StreamEnd => {}
         }
     }
 

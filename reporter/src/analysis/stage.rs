@@ -12,7 +12,7 @@ use super::merge::{self, Merged};
 use super::tally::{ByOutcome, PartTally, TARGETS_MAX};
 use crate::results::{
     ConnectionsResult, FailoverResult, GeneratorResult, Mark, OperationResult, RequestsResult,
-    ScalingResult, StageResult, TargetResult, Timeline,
+    ScalingResult, StageResult, TargetResult, Timeline, TlsResult,
 };
 use crate::run::record::{EventRecordKind, RunRecord, StageRecord};
 
@@ -88,6 +88,7 @@ impl Stage {
             connect_failures: merged
                 .map(|merged| named(&merged.sessions.connect_failures))
                 .unwrap_or_default(),
+            tls: self.tls(),
             examples: merged.map(|merged| merged.examples.clone()).unwrap_or_default(),
             targets: self.targets.clone(),
             operations: merged.map(operations).unwrap_or_default(),
@@ -95,6 +96,21 @@ impl Stage {
             timeline: self.timeline.clone(),
             suspect_because: Vec::new(),
         }
+    }
+
+    fn tls(&self) -> Option<TlsResult> {
+        let merged = self.merged.as_ref()?;
+        let (sessions, plan) = (&merged.sessions, merged.plan.tls.as_ref());
+        let (through, resumed) = (sessions.handshake.count(), sessions.handshakes_resumed);
+        let failures = named(&sessions.handshake_failures);
+        (plan.is_some() || through > 0 || !failures.is_empty()).then(|| TlsResult {
+            full: through - resumed,
+            resumed,
+            failures,
+            handshake_ns: sessions.handshake.percentiles(),
+            insecure: plan.is_some_and(|tls| tls.insecure),
+            terms: plan.map(|tls| tls.terms.clone()).unwrap_or_default(),
+        })
     }
 
     fn requests(&self) -> RequestsResult {

@@ -86,6 +86,7 @@ fn setup(args: &RunArgs, launcher: &Launcher) -> Result<Setup, Failure> {
         protocol: args.protocol.into(),
         mcp_revision: args.mcp_revision.clone(),
         heartbeat_ns: args.heartbeat,
+        options: args.generator_option.clone(),
     })
 }
 

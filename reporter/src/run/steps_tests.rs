@@ -141,6 +141,7 @@ fn generator(dir: &Path, script: &str, interrupt: &Interrupt) -> (Generator, Pat
         protocol: Protocol::Mcp,
         mcp_revision: "auto".to_owned(),
         heartbeat_ns: SECOND_NS,
+        options: Vec::new(),
     };
     let arguments = [program.display().to_string()];
     (Generator::start(&setup, &arguments, dir, interrupt).expect("starts"), told)

@@ -114,6 +114,7 @@ fn findings(analysis: &Analysis, p99_limit_ns: f64) -> Vec<Finding> {
     }
     let judged = analysis.top_stage().map(|stage| stage.record.name.as_str());
     findings.extend(balancer(analysis).iter().filter_map(validity::balancer));
+    findings.extend(analysis.stages.iter().find_map(insecure));
     for stage in &analysis.stages {
         if let Some(facts) = facts(analysis, stage, judged, p99_limit_ns) {
             findings.extend(validity::stage(&facts));
@@ -124,6 +125,19 @@ fn findings(analysis: &Analysis, p99_limit_ns: f64) -> Vec<Finding> {
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+/// Said once, of the first stage of which it is true.
+fn insecure(stage: &Stage) -> Option<Finding> {
+    let tls = stage.merged.as_ref()?.plan.tls.as_ref()?;
+    tls.insecure.then(|| Finding {
+        rule: "insecure_tls".to_owned(),
+        severity: Severity::Note,
+        stage: Some(stage.record.name.clone()),
+        because: "any certificate was believed (--insecure): the run cannot tell who answered"
+            .to_owned(),
+        next: "Give the root of the server's certificate by --ca.".to_owned(),
+    })
 }
 
 fn no_log(stage: &str) -> Finding {

@@ -5,6 +5,7 @@ mod cluster;
 mod latency;
 mod setup;
 mod summary;
+mod tls;
 
 use super::charts::{Chart, canvas};
 use super::document::{Block, Document, Section};
@@ -26,6 +27,7 @@ pub fn document(analysis: &Analysis, results: &Results, charts: &[Chart]) -> Doc
         latency::errors(&context),
         latency::connections(&context),
         latency::distribution(&context),
+        tls::handshakes(&context),
         cluster::targets(&context),
         cluster::processes(&context),
         cluster::balancer(&context),
