@@ -8,10 +8,15 @@
 
 pub mod clock;
 pub mod compare;
+pub mod fidelity;
+pub mod freeze;
 pub mod host;
 pub mod net;
+pub mod own_network;
 pub mod rng;
 pub mod scale;
+pub mod sleeper;
 pub mod target;
 pub mod target_process;
 pub mod units;
+pub mod usage;

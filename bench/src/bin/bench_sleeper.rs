@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bench::{clock, units};
+use bench::sleeper::lateness;
+use bench::units;
 use clap::Parser;
 use nix::sys::prctl;
 
@@ -47,20 +48,4 @@ fn main() -> Result<()> {
         at(1.0),
     );
     Ok(())
-}
-
-/// How late each of `count` wake-ups was, in nanoseconds. A wake-up missed by more than a period
-/// does not make the following ones late: each is due on the schedule from its own start.
-fn lateness(period_ns: u64, count: usize) -> Result<Vec<u64>> {
-    let mut late_ns = Vec::with_capacity(count);
-    let mut due_ns = clock::now_ns() + period_ns;
-    for _ in 0..count {
-        clock::sleep_until_ns(due_ns).context("clock_nanosleep")?;
-        let now_ns = clock::now_ns();
-        late_ns.push(now_ns.saturating_sub(due_ns));
-        while due_ns <= now_ns {
-            due_ns += period_ns;
-        }
-    }
-    Ok(late_ns)
 }

@@ -35,6 +35,10 @@ pub struct Options {
     /// Let the kernel place everything, as on a host with one core
     #[arg(long)]
     pub unpinned: bool,
+    /// Measure in a network namespace of its own (root): no firewall, no connection tracker, and a
+    /// backlog that takes all connects at once
+    #[arg(long)]
+    pub own_network: bool,
     /// Print what the tools print
     #[arg(long)]
     pub verbose: bool,

@@ -1,17 +1,17 @@
 //! Runs the tools turn by turn and measures each from outside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Map, Value};
 
 use super::options::Options;
 use super::table::{self, Measured};
 use super::tools::{Asked, OURS, TOOLS, Tool};
-use crate::host;
 use crate::target_process::{TargetProcess, find_program, pin_to};
+use crate::usage::children_cpu_us;
+use crate::{host, own_network};
 
 /// A tool that is here.
 struct Found {
@@ -36,6 +36,9 @@ pub fn run(options: &Options) -> Result<()> {
     for found in &found {
         println!("{}: {}", found.tool.name, found.version);
     }
+    if options.own_network {
+        own_network::enter()?;
+    }
     if pinned {
         println!(
             "target on core {}, generator on core {}",
@@ -43,7 +46,8 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     for &connections in &options.connections {
-        let asked = Asked { url: "http://ADDRESS/", connections, duration: options.duration };
+        let (url, log) = ("http://ADDRESS/", Path::new("FOLDER"));
+        let asked = Asked { url, connections, duration: options.duration, log };
         println!(
             "\n## {connections} connections, {} s, {} rounds",
             options.duration.as_secs(),
@@ -79,7 +83,7 @@ fn find_tools(options: &Options) -> Result<Vec<Found>> {
         |name: &str| options.tools.is_empty() || options.tools.iter().any(|asked| asked == name);
     let mut found = Vec::new();
     for tool in TOOLS.into_iter().filter(|tool| wanted(tool.name)) {
-        match find_program(tool.name) {
+        match find_program(tool.program) {
             Some(program) => {
                 let version = version(&program, tool.version_arguments);
                 found.push(Found { tool, program, version });
@@ -113,7 +117,8 @@ fn measure(options: &Options, found: &Found, asked: &Asked<'_>, pinned: bool) ->
     // An address of its own: connections of earlier runs in TIME_WAIT take no port from this one.
     let address = free_address()?;
     let url = format!("http://{address}/");
-    let asked = &Asked { url: &url, ..*asked };
+    let log = std::env::temp_dir().join(format!("bench-compare-{}", std::process::id()));
+    let asked = &Asked { url: &url, log: &log, ..*asked };
     if pinned {
         pin_to(options.server_core)?;
     }
@@ -137,7 +142,9 @@ fn measure(options: &Options, found: &Found, asked: &Asked<'_>, pinned: bool) ->
     let requests = counter(&stats, "requests")?;
     ensure!(requests > 0, "sent no request");
     let span_ns = counter(&stats, "last_arrival_ns")? - counter(&stats, "first_arrival_ns")?;
+    let log_bytes = take_folder(&log)?;
     Ok(Measured {
+        log_bytes_per_request: log_bytes as f64 / requests as f64,
         requests_per_s: requests as f64 * 1e9 / span_ns.max(1) as f64,
         tool_us_per_request: tool_us as f64 / requests as f64,
         server_us_per_request: server_us as f64 / requests as f64,
@@ -145,14 +152,14 @@ fn measure(options: &Options, found: &Found, asked: &Asked<'_>, pinned: bool) ->
     })
 }
 
-fn counter(stats: &Map<String, Value>, name: &str) -> Result<u64> {
-    stats.get(name).and_then(Value::as_u64).with_context(|| format!("no counter {name}"))
+/// Bytes of the files in a folder, which is removed; 0 where there is none.
+fn take_folder(folder: &Path) -> Result<u64> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(0) };
+    let bytes = entries.map(|entry| Ok(entry?.metadata()?.len())).sum::<std::io::Result<u64>>()?;
+    std::fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    Ok(bytes)
 }
 
-/// CPU of all children that were waited for, user and system, in microseconds.
-fn children_cpu_us() -> Result<u64> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
-    let us =
-        |time: nix::sys::time::TimeVal| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64;
-    Ok(us(usage.user_time()) + us(usage.system_time()))
+fn counter(stats: &Map<String, Value>, name: &str) -> Result<u64> {
+    stats.get(name).and_then(Value::as_u64).with_context(|| format!("no counter {name}"))
 }

@@ -15,6 +15,8 @@ pub struct Measured {
     pub server_us_per_request: f64,
     /// Most connections open at once.
     pub open_peak: u64,
+    /// Bytes of the tool's log for each request; 0 where it keeps none.
+    pub log_bytes_per_request: f64,
 }
 
 /// Renders one row a tool; `ours` names the tool that ratios are taken to.
@@ -26,28 +28,31 @@ pub fn render(rows: &[(&str, Vec<Result<Measured>>)], ours: &str) -> String {
         .map(|(median, ..)| median);
     let mut text = String::from(
         "| generator | requests/s | generator CPU us/request | ratio to ours | target CPU \
-         us/request | connections held | runs |\n|---|---|---|---|---|---|---|\n",
+         us/request | connections held | log bytes/request | runs |\n|---|---|---|---|---|---|---|---|\n",
     );
     for (name, runs) in rows {
         let failed = runs.iter().filter(|run| run.is_err()).count();
         let counted = format!("{} of {}", runs.len() - failed, runs.len());
-        let (Some(rate), Some(tool), Some(server), Some(held)) = (
+        let (Some(rate), Some(tool), Some(server), Some(held), Some(log)) = (
             spread(runs, |run| run.requests_per_s),
             spread(runs, |run| run.tool_us_per_request),
             spread(runs, |run| run.server_us_per_request),
             spread(runs, |run| run.open_peak as f64),
+            spread(runs, |run| run.log_bytes_per_request),
         ) else {
-            row(&mut text, &[name, "failed", "-", "-", "-", "-", &counted]);
+            row(&mut text, &[name, "failed", "-", "-", "-", "-", "-", &counted]);
             continue;
         };
         let ratio = own_us.map_or_else(|| "-".into(), |own| format!("{:.2}", tool.0 / own));
-        let cells: [&str; 7] = [
+        let log = if log.0 > 0.0 { format!("{:.1}", log.0) } else { "-".into() };
+        let cells: [&str; 8] = [
             *name,
             &format!("{:.0} ({:.0}..{:.0})", rate.0, rate.1, rate.2),
             &format!("{:.2} ({:.2}..{:.2})", tool.0, tool.1, tool.2),
             &ratio,
             &format!("{:.2}", server.0),
             &format!("{:.0}", held.1),
+            &log,
             &counted,
         ];
         row(&mut text, &cells);
@@ -84,6 +89,7 @@ mod tests {
             tool_us_per_request: us,
             server_us_per_request: 7.0,
             open_peak: 512,
+            log_bytes_per_request: if us == 4.0 { 12.0 } else { 0.0 },
         })
     }
 
@@ -98,10 +104,10 @@ mod tests {
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(
             lines[0],
-            "| ours | 5000 (4000..9000) | 5.00 (4.00..9.00) | 1.00 | 7.00 | 512 | 3 of 3 |"
+            "| ours | 5000 (4000..9000) | 5.00 (4.00..9.00) | 1.00 | 7.00 | 512 | - | 3 of 3 |"
         );
         assert!(lines[1].contains("| 2.00 |") && lines[1].ends_with("| 1 of 2 |"));
-        assert_eq!(lines[2], "| none | failed | - | - | - | - | 0 of 1 |");
+        assert_eq!(lines[2], "| none | failed | - | - | - | - | - | 0 of 1 |");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Sources are each tool's own manual. Nothing is parsed from what a tool prints.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// Our own generator's name.
@@ -10,8 +11,10 @@ pub const OURS: &str = "loadgen";
 /// One generator.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
-    /// The program's name.
+    /// What its row is called.
     pub name: &'static str,
+    /// The program's name.
+    pub program: &'static str,
     /// Arguments that make it print its version.
     pub version_arguments: &'static [&'static str],
     arguments: fn(&Asked<'_>) -> Vec<String>,
@@ -26,6 +29,8 @@ pub struct Asked<'a> {
     pub connections: u32,
     /// Length of the run.
     pub duration: Duration,
+    /// A folder for logs.
+    pub log: &'a Path,
 }
 
 impl Tool {
@@ -36,15 +41,31 @@ impl Tool {
 }
 
 /// All that are known, ours first.
-pub const TOOLS: [Tool; 8] = [
-    Tool { name: OURS, version_arguments: &["--version"], arguments: loadgen },
-    Tool { name: "wrk", version_arguments: &["-v"], arguments: wrk },
-    Tool { name: "h2load", version_arguments: &["--version"], arguments: h2load },
-    Tool { name: "oha", version_arguments: &["--version"], arguments: oha },
-    Tool { name: "hey", version_arguments: &["-h"], arguments: hey },
-    Tool { name: "gcannon", version_arguments: &["--version"], arguments: gcannon },
-    Tool { name: "wrk2", version_arguments: &["-v"], arguments: wrk2 },
-    Tool { name: "zrk", version_arguments: &["--version"], arguments: zrk },
+pub const TOOLS: [Tool; 9] = [
+    Tool { name: OURS, program: OURS, version_arguments: &["--version"], arguments: loadgen },
+    Tool {
+        name: "loadgen --log",
+        program: OURS,
+        version_arguments: &["--version"],
+        arguments: logged,
+    },
+    Tool { name: "wrk", program: "wrk", version_arguments: &["-v"], arguments: wrk },
+    Tool {
+        name: "h2load",
+        program: "h2load",
+        version_arguments: &["--version"],
+        arguments: h2load,
+    },
+    Tool { name: "oha", program: "oha", version_arguments: &["--version"], arguments: oha },
+    Tool { name: "hey", program: "hey", version_arguments: &["-h"], arguments: hey },
+    Tool {
+        name: "gcannon",
+        program: "gcannon",
+        version_arguments: &["--version"],
+        arguments: gcannon,
+    },
+    Tool { name: "wrk2", program: "wrk2", version_arguments: &["-v"], arguments: wrk2 },
+    Tool { name: "zrk", program: "zrk", version_arguments: &["--version"], arguments: zrk },
 ];
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
@@ -68,6 +89,12 @@ fn loadgen(asked: &Asked<'_>) -> Vec<String> {
         &time,
         asked.url,
     ])
+}
+
+fn logged(asked: &Asked<'_>) -> Vec<String> {
+    let mut words = loadgen(asked);
+    words.extend(["--log".into(), asked.log.display().to_string()]);
+    words
 }
 
 fn wrk(asked: &Asked<'_>) -> Vec<String> {
@@ -102,7 +129,8 @@ fn wrk2(asked: &Asked<'_>) -> Vec<String> {
 
 fn zrk(asked: &Asked<'_>) -> Vec<String> {
     let connections = asked.connections.to_string();
-    words(["--closed", "--plain", "-t1", "-c", &connections, "-d", &time(asked), asked.url])
+    // No closed loop either.
+    words(["--plain", "-t1", "-c", &connections, "-d", &time(asked), "-R", "10000000", asked.url])
 }
 
 fn time(asked: &Asked<'_>) -> String {
@@ -115,8 +143,8 @@ mod tests {
 
     #[test]
     fn every_tool_is_told_where_how_many_and_how_long() {
-        let asked =
-            Asked { url: "http://127.0.0.1:1/", connections: 77, duration: Duration::from_secs(5) };
+        let (url, log) = ("http://127.0.0.1:1/", Path::new("logs"));
+        let asked = Asked { url, connections: 77, duration: Duration::from_secs(5), log };
         for tool in TOOLS {
             let line = tool.arguments(&asked).join(" ");
             assert!(line.contains(asked.url), "{}: {line}", tool.name);
