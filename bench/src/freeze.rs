@@ -94,17 +94,25 @@ fn judge_open(options: &Options, run: &Frozen) -> Result<bool> {
     let most_ns = run.most[1] - run.most[0];
     println!("freeze {} (to within {})", ms(frozen_ns), ms(most_ns - frozen_ns));
     let mut actual: Vec<u64> = run.requests.iter().map(Request::response_ns).collect();
-    // Each request that was due while the target stood still waits for the end of that; all others
-    // are answered as in the rest of the run.
+    // Each request that was due while the target stood still waits for the end of that, and then for
+    // those that were due before it; all others are answered as in the rest of the run.
     let [from_ns, until_ns] = [0, 1].map(|end| (run.least[end] + run.most[end]) / 2);
+    let waited = |r: &&Request| (from_ns..until_ns).contains(&r.intended_ns);
+    let backlog = run.requests.iter().filter(waited).count();
+    let drained_ns = run.requests.iter().filter(waited).map(|r| r.done_ns).max();
+    let drain_ns = drained_ns.unwrap_or(0).saturating_sub(until_ns);
+    println!("backlog {backlog} requests, answered in {}", ms(drain_ns));
     let quick = |r: &&Request| r.done_ns < from_ns || r.intended_ns > until_ns + 500_000_000;
     let mut usual: Vec<u64> = run.requests.iter().filter(quick).map(Request::response_ns).collect();
     let usual_ns = quantile(&mut usual, 0.5);
     let mut expected: Vec<u64> = run
         .requests
         .iter()
-        .map(|r| match (from_ns..until_ns).contains(&r.intended_ns) {
-            true => until_ns - r.intended_ns + usual_ns,
+        .map(|r| match waited(&r) {
+            true => {
+                let before = (r.intended_ns - from_ns) as f64 / (until_ns - from_ns) as f64;
+                until_ns - r.intended_ns + (before * drain_ns as f64) as u64
+            }
             false => usual_ns,
         })
         .collect();
