@@ -25,6 +25,8 @@ Examples:
       30 s at 500 requests a second, a minute in which they become 5,000, and four steps to 8,000
   loadgen --scenario bench/scenarios/steps.toml -c 5000
       what the file says, with other connections
+  loadgen -c 1000 --streams -d 15m http://127.0.0.1:8080/mcp
+      1,000 sessions, each with the server's event stream held open beside it: 2,000 connections
   loadgen -r 1000 --arrivals poisson --call echo=9 --call add --tool-args 'add={\"a\":1,\"b\":2}' ...
       nine calls of echo to one of add, at the moments at which independent users would call
 
@@ -142,9 +144,27 @@ pub struct Cli {
     pub ws_newline: bool,
 
     /// A session counts as alive while a request on it was answered within this time; a session
-    /// with nothing to do is pinged in time
-    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    /// with nothing to do is pinged in time. `off`: nothing is sent but the load, so that it shows
+    /// when a server lets silent sessions go; whether they are alive is then not asked, and without
+    /// --rate there is no load either
+    #[arg(long, default_value = "30s", value_parser = heartbeat, value_name = "TIME|off")]
     pub heartbeat: Duration,
+
+    /// Each session holds the server's event stream as well, over a connection of its own: a GET, or
+    /// subscriptions/listen where there are no sessions (2026-07-28). Streams that end are opened
+    /// again, from the last event on where the server numbers them
+    #[arg(long)]
+    pub streams: bool,
+
+    /// Every request over a new connection, as from clients without keep-alive; the session goes
+    /// on. A request is then sent when its connect is, and its service time counts both
+    #[arg(long)]
+    pub new_connection_per_request: bool,
+
+    /// How often a session whose server has forgotten it (404) is opened anew before it is given up;
+    /// several times in a row wait longer and longer [default: without end]
+    #[arg(long, value_name = "TIMES")]
+    pub reinit_max: Option<u16>,
 
     /// Longest wait for a connection or an answer
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
@@ -299,6 +319,15 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     } else {
         Err("must be more than 0 and at most 1000000000 a second".into())
     }
+}
+
+/// A time, or `off`, which is zero.
+fn heartbeat(text: &str) -> Result<Duration, String> {
+    if text == "off" {
+        return Ok(Duration::ZERO);
+    }
+    let time = duration(text)?;
+    if time.is_zero() { Err("write `off` for none".into()) } else { Ok(time) }
 }
 
 /// `10s`, `500ms`, `2m`, `1h`, or seconds without a unit.

@@ -10,8 +10,11 @@ use crate::plan::target::{Framing, TargetUrl};
 
 /// Ids of this many digits are allowed for when a send buffer is sized.
 const LONGEST_ID: u64 = u32::MAX as u64;
-/// Session ids of this many bytes are allowed for; what servers give has 32 to 36.
+/// Session ids of this many bytes are allowed for; what servers give has 32 to 36. Over HTTP+SSE it
+/// is the address that a session's messages go to.
 pub const SESSION_ID_BYTES: usize = 128;
+/// Ids of events of this many bytes are allowed for; longer ones are not kept.
+const EVENT_ID_BYTES: usize = 256;
 
 /// What is spoken to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Dialect {
     Http,
     /// MCP over streamable HTTP.
     Mcp(Revision),
+    /// MCP over HTTP+SSE, as 2024-11-05 has it: answers come on an event stream.
+    HttpSse(Revision),
     /// MCP as lines over TCP, or as text messages over WebSocket.
     Lines(Revision),
 }
@@ -30,6 +35,30 @@ impl Dialect {
         match self {
             Dialect::Http => "http",
             Dialect::Mcp(revision) | Dialect::Lines(revision) => revision.as_str(),
+            Dialect::HttpSse(revision) => match revision {
+                Revision::V2024_11_05 => "2024-11-05 over HTTP+SSE",
+                Revision::V2025_03_26 => "2025-03-26 over HTTP+SSE",
+                Revision::V2025_06_18 => "2025-06-18 over HTTP+SSE",
+                Revision::V2025_11_25 => "2025-11-25 over HTTP+SSE",
+                Revision::V2026_07_28 => "2026-07-28 over HTTP+SSE",
+            },
+        }
+    }
+
+    /// Whether a session's answers come on an event stream that is a connection of its own.
+    pub fn answers_on_stream(self) -> bool {
+        match self {
+            Dialect::HttpSse(_) => true,
+            Dialect::Http | Dialect::Mcp(_) | Dialect::Lines(_) => false,
+        }
+    }
+
+    /// Whether a request of the server is answered over a connection of its own: that of the
+    /// session may be waiting for just that answer.
+    pub fn answers_apart(self) -> bool {
+        match self {
+            Dialect::Mcp(revision) | Dialect::HttpSse(revision) => revision.era() == Era::Sessions,
+            Dialect::Http | Dialect::Lines(_) => false,
         }
     }
 
@@ -42,7 +71,7 @@ impl Dialect {
     pub fn opening(self) -> Option<Op> {
         match self {
             Dialect::Http => None,
-            Dialect::Mcp(r) | Dialect::Lines(r) => Some(match r.era() {
+            Dialect::Mcp(r) | Dialect::HttpSse(r) | Dialect::Lines(r) => Some(match r.era() {
                 Era::Sessions => Op::Initialize,
                 Era::Stateless => Op::Discover,
             }),
@@ -76,6 +105,7 @@ impl Requests {
     pub fn prepare(url: &TargetUrl, dialect: Dialect, work: &Work) -> Result<Self, BuildError> {
         let target = wire_target(url, dialect, work);
         let build = |operation| match url.scheme.framing {
+            Framing::Http if dialect.answers_on_stream() => Template::http_sse(&target, operation),
             Framing::Http => Template::http(&target, operation),
             Framing::Lines | Framing::WebSocket => Template::line(&target, operation),
         };
@@ -89,17 +119,25 @@ impl Requests {
         }
         match dialect {
             Dialect::Http => set(Op::Ping, Operation::PlainGet)?,
-            Dialect::Mcp(r) | Dialect::Lines(r) => match r.era() {
+            Dialect::Mcp(r) | Dialect::HttpSse(r) | Dialect::Lines(r) => match r.era() {
                 Era::Stateless => {
                     set(Op::Discover, Operation::Discover)?;
                     set(Op::Ping, Operation::Discover)?;
+                    if dialect.is_http() {
+                        set(Op::Stream, Operation::Listen)?;
+                    }
                 }
                 Era::Sessions => {
                     set(Op::Initialize, Operation::Initialize)?;
                     set(Op::Initialized, Operation::Initialized)?;
                     set(Op::Ping, Operation::Ping)?;
                     set(Op::Verify, Operation::Ping)?;
+                    set(Op::Pong, Operation::AnswerPing)?;
+                    set(Op::Decline, Operation::AnswerUnknown)?;
                     if dialect.is_http() {
+                        set(Op::Stream, Operation::Stream)?;
+                    }
+                    if matches!(dialect, Dialect::Mcp(_)) {
                         set(Op::Delete, Operation::Delete)?;
                     }
                 }
@@ -115,8 +153,9 @@ impl Requests {
 
     /// Bytes of the longest request.
     pub fn longest(&self) -> usize {
-        let session = [b'x'; SESSION_ID_BYTES];
-        let fields = Fields::request(LONGEST_ID, &session);
+        let (session, last_event) = ([b'x'; SESSION_ID_BYTES], [b'x'; EVENT_ID_BYTES]);
+        let last_event = &last_event;
+        let fields = Fields { last_event, ..Fields::request(LONGEST_ID, &session) };
         self.0.iter().flatten().map(|t| t.rendered_len(&fields)).max().unwrap_or(0)
     }
 }
@@ -170,7 +209,7 @@ pub fn wrapping(url: &TargetUrl, work: &Work) -> Result<Option<Wrapping>, Unwrap
 fn wire_target(url: &TargetUrl, dialect: Dialect, work: &Work) -> wire::mcp::Target {
     let revision = match dialect {
         Dialect::Http => Revision::V2025_11_25,
-        Dialect::Mcp(revision) | Dialect::Lines(revision) => revision,
+        Dialect::Mcp(revision) | Dialect::HttpSse(revision) | Dialect::Lines(revision) => revision,
     };
     wire::mcp::Target {
         host: url.authority(),

@@ -116,7 +116,7 @@ fn build_worker<R: Ring>(
     let _ = nix::sys::prctl::set_timerslack(1);
     let limits = &plan.limits;
     let config = RingConfig {
-        slots: limits.sessions,
+        slots: limits.slots(),
         entries: limits.ring_entries,
         recv_buffers: limits.recv_buffers,
         recv_buffer_bytes: limits.recv_buffer_bytes,

@@ -21,12 +21,18 @@ pub enum Op {
     Call(u8),
     /// Asks whether the server still knows a session whose connection was lost.
     Verify,
+    /// Opens the event stream beside a session: a GET, or `subscriptions/listen`.
+    Stream,
+    /// Answers a `ping` of the server.
+    Pong,
+    /// Answers any other request of the server: with an error, as this client has nothing to give.
+    Decline,
 }
 
 impl Op {
     /// The operations that every run has, in the order of their numbers; further calls of a mix
     /// come after them.
-    const FIXED: [Op; 7] = [
+    const FIXED: [Op; 10] = [
         Op::Initialize,
         Op::Initialized,
         Op::Discover,
@@ -34,6 +40,9 @@ impl Op {
         Op::Ping,
         Op::Call(0),
         Op::Verify,
+        Op::Stream,
+        Op::Pong,
+        Op::Decline,
     ];
 
     /// All operations of a run with so many calls, in the order of their numbers.
@@ -51,7 +60,10 @@ impl Op {
             Op::Ping => 4,
             Op::Call(0) => 5,
             Op::Verify => 6,
-            Op::Call(call) => 6 + call,
+            Op::Stream => 7,
+            Op::Pong => 8,
+            Op::Decline => 9,
+            Op::Call(call) => 9 + call,
         }
     }
 
@@ -65,6 +77,9 @@ impl Op {
             Op::Ping => "ping".into(),
             Op::Call(call) => mix.name(call),
             Op::Verify => "verify".into(),
+            Op::Stream => "stream".into(),
+            Op::Pong => "pong".into(),
+            Op::Decline => "decline".into(),
         }
     }
 
@@ -94,8 +109,8 @@ mod tests {
             assert_eq!(usize::from(op.number()), number);
             assert_eq!(table[number]["name"], op.name(&mix));
         }
-        assert_eq!(table.as_array().map(Vec::len), Some(9));
+        assert_eq!(table.as_array().map(Vec::len), Some(12));
         assert_eq!(table[5]["name"], "call:a");
-        assert_eq!(table[8], json!({"name": "call:c", "kind": "load"}));
+        assert_eq!(table[11], json!({"name": "call:c", "kind": "load"}));
     }
 }

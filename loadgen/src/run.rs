@@ -23,7 +23,7 @@ use crate::stepping::Stepping;
 use crate::summary::{self, Observed, Summary};
 use crate::watch::Watch;
 use crate::worker::sample::Sample;
-use crate::worker::{Example, Tally, latencies};
+use crate::worker::{Example, StreamCounts, Tally, latencies};
 use crate::writer::{Log, Written};
 
 /// How often the coordinator looks.
@@ -354,6 +354,12 @@ impl Coordinator<'_> {
                     let mut work = self.plan.work.clone();
                     let target = ask(self.cli, &url, self.setup.wanted, &mut work)
                         .map_err(|e| e.to_string())?;
+                    if target.dialect.answers_on_stream() && self.plan.limits.streams == 0 {
+                        return Err(format!(
+                            "{url} speaks HTTP+SSE, where each session takes a second connection: \
+                             begin the run with such a target, or with --streams"
+                        ));
+                    }
                     order.known.push(target);
                     let index = order.known.len() - 1;
                     if let Some(log) = &mut self.log {
@@ -382,7 +388,7 @@ impl Coordinator<'_> {
         if !self.cli.control && (self.screen.is_none() || !std::io::stdout().is_terminal()) {
             let interval = summary::merge_intervals(&fleet.windows);
             let elapsed_s = now_ns.saturating_sub(self.orders.start_ns()) / 1_000_000_000;
-            println!("{}", summary::line(elapsed_s, sum, &interval));
+            println!("{}", summary::line(elapsed_s, &self.plan, sum, &interval));
         }
     }
 
@@ -466,12 +472,14 @@ impl Coordinator<'_> {
     /// Joins the workers, ends the log, prints and writes the summary.
     fn finish(mut self, fleet: Fleet) -> Result<Ended, SetupError> {
         let (mut tally, mut last, mut totals) = (Tally::default(), Sample::default(), Vec::new());
+        let mut streams = StreamCounts::default();
         let (mut examples, mut failure): (Vec<Example>, _) = (Vec::new(), None);
         let mut handshakes = latencies();
         for thread in fleet.threads {
             match thread.join() {
                 Ok(Ok(remains)) => {
                     tally.merge(&remains.tally);
+                    streams.merge(&remains.streams);
                     last.add(&remains.last);
                     if let Some(times) = &remains.handshakes {
                         handshakes.add(&**times).expect("all histograms have the same bounds");
@@ -516,6 +524,7 @@ impl Coordinator<'_> {
             hold,
             tally: &tally,
             handshakes: &handshakes,
+            streams: &streams,
             last: &last,
             observed: &self.observed,
             examples: &examples,

@@ -13,13 +13,14 @@ use crate::mix::Mix;
 use crate::plan::host::Host;
 use crate::plan::{Plan, Target};
 use crate::worker::sample::Sample;
-use crate::worker::{Example, Latencies, Tally, Window, latencies};
+use crate::worker::{Example, Latencies, StreamCounts, Tally, Window, latencies};
 
 /// Highest values and the counted part, as the coordinator saw them.
 #[derive(Debug, Default)]
 pub struct Observed {
     tcp_open_peak: u64,
     session_alive_peak: u64,
+    stream_open_peak: u64,
     rss_bytes_max: u64,
     first: Option<(u64, u64, Sample)>,
     last: Option<(u64, u64, Sample)>,
@@ -30,6 +31,7 @@ impl Observed {
     pub fn see(&mut self, sum: &Sample) {
         self.tcp_open_peak = self.tcp_open_peak.max(sum.tcp_open);
         self.session_alive_peak = self.session_alive_peak.max(sum.session_alive);
+        self.stream_open_peak = self.stream_open_peak.max(sum.stream_open);
         self.rss_bytes_max = self.rss_bytes_max.max(sum.rss_bytes);
     }
 
@@ -64,6 +66,8 @@ pub struct Summary<'a> {
     pub tally: &'a Tally,
     /// Times of all TLS handshakes.
     pub handshakes: &'a Latencies,
+    /// What became of event streams, over the whole run.
+    pub streams: &'a StreamCounts,
     /// The last sample.
     pub last: &'a Sample,
     /// Peaks.
@@ -90,6 +94,54 @@ impl Summary<'_> {
         if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
     }
 
+    /// Whether sessions were asked if they are alive.
+    fn asked(&self) -> bool {
+        self.plan.heartbeat_ns > 0
+    }
+
+    /// Streams lost, by reason.
+    fn streams_lost(&self) -> impl Iterator<Item = (String, u64)> {
+        let name = |outcome: Outcome| match outcome {
+            Outcome::Ok => "ended by the server".to_owned(),
+            other => other.to_string(),
+        };
+        self.streams.lost.iter().map(move |(reason, count)| (name(*reason), *count))
+    }
+
+    /// Rows on streams, and on what servers sent of their own accord.
+    fn unasked_rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = Vec::new();
+        if self.plan.limits.streams > 0 {
+            let lost: Vec<_> = self.streams_lost().map(|(name, n)| format!("{n} {name}")).collect();
+            rows.push((
+                "Streams",
+                format!(
+                    "{} open at peak, {} opened, {} not offered (405); lost: {}",
+                    self.observed.stream_open_peak,
+                    self.streams.opened,
+                    self.streams.not_offered,
+                    if lost.is_empty() { "none".into() } else { lost.join(", ") },
+                ),
+            ));
+        }
+        let last = self.last;
+        if last.notifications + last.server_requests + last.unsolicited + last.resumed > 0 {
+            rows.push((
+                "From servers",
+                format!(
+                    "{} notifications, {} requests ({} without an answer), {} responses that \
+                     nobody waited for, {} answers resumed",
+                    last.notifications,
+                    last.server_requests,
+                    last.server_requests_given_up,
+                    last.unsolicited,
+                    last.resumed,
+                ),
+            ));
+        }
+        rows
+    }
+
     /// Errors by reason, with their code where they have one.
     fn errors(&self) -> BTreeMap<String, u64> {
         let mut errors: BTreeMap<String, u64> = BTreeMap::new();
@@ -109,7 +161,20 @@ impl Summary<'_> {
             "connections": {
                 "planned": self.plan.connections,
                 "tcp_open_peak": self.observed.tcp_open_peak,
-                "session_alive_peak": self.observed.session_alive_peak,
+                "session_alive_peak": self.asked().then_some(self.observed.session_alive_peak),
+                "stream_open_peak": self.observed.stream_open_peak,
+            },
+            "streams": {
+                "opened": self.streams.opened,
+                "not_offered": self.streams.not_offered,
+                "lost": self.streams_lost().collect::<BTreeMap<_, _>>(),
+            },
+            "from_server": {
+                "notifications": self.last.notifications,
+                "requests": self.last.server_requests,
+                "requests_given_up": self.last.server_requests_given_up,
+                "unsolicited": self.last.unsolicited,
+                "answers_resumed": self.last.resumed,
             },
             "requests": {
                 "offered": offered,
@@ -208,12 +273,18 @@ impl Summary<'_> {
         row(
             "Connections",
             format!(
-                "{} planned, {} open at peak, {} sessions alive at peak",
+                "{} planned, {} open at peak, {}",
                 self.plan.connections,
                 self.observed.tcp_open_peak,
-                self.observed.session_alive_peak
+                match self.asked() {
+                    true => format!("{} sessions alive at peak", self.observed.session_alive_peak),
+                    false => "sessions not asked if they are alive".into(),
+                }
             ),
         );
+        for (name, value) in self.unasked_rows() {
+            row(name, value);
+        }
         row(
             "Requests",
             format!(
@@ -320,17 +391,24 @@ pub fn merge_intervals(windows: &[Arc<Window>]) -> Latencies {
 }
 
 /// The progress line.
-pub fn line(elapsed_s: u64, sum: &Sample, interval: &Latencies) -> String {
+pub fn line(elapsed_s: u64, plan: &Plan, sum: &Sample, interval: &Latencies) -> String {
     let handshakes = match (sum.tls_full + sum.tls_resumed, sum.tls_failed) {
         (0, 0) => String::new(),
         (done, 0) => format!(" | TLS: {done}"),
         (done, failed) => format!(" | TLS: {done}, {failed} failed"),
     };
+    let streams = match plan.limits.streams {
+        0 => String::new(),
+        _ => format!(" | Streams: {}", sum.stream_open),
+    };
     format!(
-        "[{elapsed_s:>3}s] Connections: {} | Sessions: {} | Sent: {} | Success: {} | Failed: {} | \
-         Avg Latency: {}{handshakes}",
+        "[{elapsed_s:>3}s] Connections: {} | Sessions: {}{streams} | Sent: {} | Success: {} | \
+         Failed: {} | Avg Latency: {}{handshakes}",
         sum.tcp_open,
-        sum.session_alive,
+        match plan.heartbeat_ns {
+            0 => format!("{} (not asked)", sum.session_established),
+            _ => sum.session_alive.to_string(),
+        },
         sum.sent,
         sum.ok,
         sum.failed + sum.dropped,

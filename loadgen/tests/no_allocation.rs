@@ -89,7 +89,7 @@ impl<R: Ring> Ring for Uncounted<R> {
 fn ring_config(plan: &Plan) -> RingConfig {
     let limits = &plan.limits;
     RingConfig {
-        slots: limits.sessions,
+        slots: limits.slots(),
         entries: limits.ring_entries,
         recv_buffers: limits.recv_buffers,
         recv_buffer_bytes: limits.recv_buffer_bytes,

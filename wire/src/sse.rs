@@ -5,7 +5,7 @@
 
 use crate::matcher::{Matcher, Table};
 
-const FIELDS: Table = &["data", "event", "id"];
+const FIELDS: Table = &["data", "event", "id", "retry"];
 const NAMES: Table = &["endpoint", "message"];
 
 /// The class of an event by its `event:` field.
@@ -63,8 +63,8 @@ enum State {
     Data,
     Event,
     Id,
-    /// In a comment or a field of no interest; `retry` is one, as reconnects have a schedule of
-    /// their own.
+    Retry,
+    /// In a comment or a field of no interest.
     Ignored,
     /// Owes the newline between two lines of data.
     DataJoin,
@@ -84,7 +84,16 @@ pub struct Parser {
     after_cr: bool,
     /// The line's field, while its colon and owed piece are dealt with.
     field: State,
+    /// The wait that the stream wants before it is opened again, ms; [`NO_RETRY`] without one.
+    retry_ms: u32,
+    /// The digits of a `retry:` under way; [`NO_RETRY`] once they are no number that counts.
+    digits: u32,
 }
+
+/// No reconnection time: none was given, or it was no number.
+const NO_RETRY: u32 = u32::MAX;
+/// A number before its first digit.
+const NO_DIGIT: u32 = u32::MAX - 1;
 
 impl Parser {
     /// A parser before the first byte of a stream.
@@ -97,7 +106,14 @@ impl Parser {
             has_id: false,
             after_cr: false,
             field: State::Ignored,
+            retry_ms: NO_RETRY,
+            digits: NO_RETRY,
         }
+    }
+
+    /// The reconnection time that the stream gave last, ms (`retry:`).
+    pub fn retry_ms(&self) -> Option<u32> {
+        (self.retry_ms != NO_RETRY).then_some(self.retry_ms)
     }
 
     /// The class of the event under way, by what was read of it.
@@ -195,6 +211,10 @@ impl Parser {
                 self.matcher.push(NAMES, byte);
                 State::Event
             }
+            (State::Retry, _) => {
+                self.digits = next_digit(self.digits, byte);
+                State::Retry
+            }
             (state, _) => state,
         };
         1
@@ -212,6 +232,10 @@ impl Parser {
             Some("id") => {
                 self.has_id = true;
                 (State::Id, State::IdBegin)
+            }
+            Some("retry") => {
+                self.digits = NO_DIGIT;
+                (State::Retry, State::Colon)
             }
             _ => (State::Ignored, State::Ignored),
         };
@@ -232,6 +256,13 @@ impl Parser {
                 };
                 None
             }
+            // Only digits make it one (WHATWG HTML 9.2.6); an empty value has none.
+            State::Retry => {
+                if self.digits < NO_DIGIT {
+                    self.retry_ms = self.digits;
+                }
+                None
+            }
             State::Bom0 | State::LineStart => {
                 let dispatch =
                     Dispatch { name: self.name, has_data: self.has_data, has_id: self.has_id };
@@ -241,6 +272,19 @@ impl Parser {
                 (dispatch.has_data || dispatch.has_id).then_some(dispatch)
             }
             _ => None,
+        }
+    }
+}
+
+/// A number that grows by a digit; what is no number, or none that fits, stays that.
+fn next_digit(number: u32, byte: u8) -> u32 {
+    match number {
+        NO_RETRY => NO_RETRY,
+        _ if !byte.is_ascii_digit() => NO_RETRY,
+        NO_DIGIT => u32::from(byte - b'0'),
+        _ => {
+            let grown = number.checked_mul(10).and_then(|n| n.checked_add(u32::from(byte - b'0')));
+            grown.filter(|&n| n < NO_DIGIT).unwrap_or(NO_RETRY)
         }
     }
 }
@@ -256,6 +300,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn retry(input: &str) -> Option<u32> {
+        let mut parser = Parser::new();
+        let mut rest = input.as_bytes();
+        loop {
+            let (used, piece) = parser.next(rest);
+            rest = &rest[used..];
+            if piece == Piece::Nothing {
+                return parser.retry_ms();
+            }
+        }
+    }
+
+    #[test]
+    fn a_reconnection_time_is_digits_and_the_last_one_counts() {
+        assert_eq!(retry("retry: 3000\nid: 1\ndata:\n\n"), Some(3000));
+        assert_eq!(retry("retry:0\r\n\r\n"), Some(0));
+        assert_eq!(retry("retry: 10\nretry: 20\n"), Some(20));
+        assert_eq!(retry("retry: 10\nretry: 2x\n"), Some(10), "no number: ignored");
+        let none = ["", "retry\n", "retry:\n", "retry: \n", "retry: -5\n", "retry: 99999999999\n"];
+        for text in none {
+            assert_eq!(retry(text), None, "{text:?}");
+        }
+        assert_eq!(retry("data: retry: 7\n\n"), None);
+    }
 
     #[derive(Debug, Default, Clone, PartialEq)]
     struct Event {

@@ -56,20 +56,33 @@ pub fn choose(
     }
 }
 
+/// The sockets of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// Sessions.
+    pub sessions: u32,
+    /// Connections of each session: its own, and that of its event stream.
+    pub each: u32,
+    /// Further connections of each worker.
+    pub helpers: u32,
+}
+
 impl Choice {
-    /// Worker threads for `connections`: `wanted`, or as many as there are cores; more where one
-    /// ring's table is too small.
+    /// Worker threads for `sockets`: `wanted`, or as many as there are cores; more where one ring's
+    /// table is too small.
     ///
     /// # Errors
     /// [`PlanError`] names the limit that is in the way.
     pub fn workers(
         &self,
-        connections: u32,
+        sockets: Sockets,
         wanted: Option<u32>,
         cores: u32,
         descriptors: u64,
     ) -> Result<u32, PlanError> {
-        let table = table_max(descriptors);
+        let Sockets { sessions: connections, each, helpers } = sockets;
+        // Sessions that one ring's table holds.
+        let table = table_max(descriptors).saturating_sub(helpers) / each;
         if table == 0 {
             return Err(PlanError::Descriptors(descriptors));
         }
@@ -84,8 +97,9 @@ impl Choice {
             }
             Engine::Epoll => {
                 let workers = wanted.unwrap_or(cores).min(connections).max(1);
-                let own = DESCRIPTOR_MARGIN + EPOLL_DESCRIPTORS * u64::from(workers);
-                let most = descriptors.saturating_sub(own);
+                let own = EPOLL_DESCRIPTORS + u64::from(helpers);
+                let own = DESCRIPTOR_MARGIN + own * u64::from(workers);
+                let most = descriptors.saturating_sub(own) / u64::from(each);
                 if u64::from(connections) > most {
                     let advice = self.advice();
                     return Err(PlanError::Epoll { connections, most, descriptors, advice });
@@ -106,6 +120,10 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn plain(sessions: u32) -> Sockets {
+        Sockets { sessions, each: 1, helpers: 0 }
+    }
 
     fn refused() -> io::Result<()> {
         Err(io::Error::other("io_uring_setup: EPERM"))
@@ -134,20 +152,31 @@ mod tests {
     #[test]
     fn the_limit_of_epoll_is_exact_and_says_what_to_do() {
         let most = 20_000 - 64 - 2 * 2;
-        assert_eq!(epoll().workers(most, None, 2, 20_000).ok(), Some(2));
-        let error = epoll().workers(most + 1, None, 2, 20_000).expect_err("one too many");
+        assert_eq!(epoll().workers(plain(most), None, 2, 20_000).ok(), Some(2));
+        let error = epoll().workers(plain(most + 1), None, 2, 20_000).expect_err("one too many");
         let text = error.to_string();
         for part in ["19933 > 19932", "ulimit -n", "several processes", "io_uring_setup: EPERM"] {
             assert!(text.contains(part), "{text}");
         }
-        assert!(epoll().workers(1, None, 2, 64).is_err());
+        assert!(epoll().workers(plain(1), None, 2, 64).is_err());
     }
 
     #[test]
     fn io_uring_gets_more_workers_instead() {
         let ring = Choice { engine: Engine::IoUring, refusal: None };
-        assert_eq!(ring.workers(100_000, None, 2, 20_000).ok(), Some(6));
-        assert_eq!(ring.workers(1, Some(8), 2, 20_000).ok(), Some(1));
-        assert!(ring.workers(100_000, Some(5), 2, 20_000).is_err());
+        assert_eq!(ring.workers(plain(100_000), None, 2, 20_000).ok(), Some(6));
+        assert_eq!(ring.workers(plain(1), Some(8), 2, 20_000).ok(), Some(1));
+        assert!(ring.workers(plain(100_000), Some(5), 2, 20_000).is_err());
+    }
+
+    #[test]
+    fn streams_and_helpers_take_their_part_of_the_table() {
+        let ring = Choice { engine: Engine::IoUring, refusal: None };
+        let sockets = Sockets { sessions: 100_000, each: 2, helpers: 8 };
+        assert_eq!(ring.workers(sockets, None, 2, 20_000).ok(), Some(11));
+        let most = (20_000 - 64 - 2 * (2 + 8)) / 2;
+        let sockets = |sessions| Sockets { sessions, each: 2, helpers: 8 };
+        assert_eq!(epoll().workers(sockets(most), None, 2, 20_000).ok(), Some(2));
+        assert!(epoll().workers(sockets(most + 1), None, 2, 20_000).is_err());
     }
 }

@@ -19,9 +19,9 @@ use crate::layer::{Transport, Wrapping};
 use crate::mix::Mix;
 use crate::schedule::Arrivals;
 use crate::search::Threshold;
-use engine::Choice;
+use engine::{Choice, Sockets};
 use host::Host;
-use sources::{Sources, TooFewPorts};
+use sources::{Places, Sources, TooFewPorts};
 use target::TargetUrl;
 
 /// Descriptors that a process needs beside the table: log, pipes, rings, a socket being opened.
@@ -30,14 +30,25 @@ const DESCRIPTOR_MARGIN: u64 = 64;
 const WORKERS_MAX: u32 = 1024;
 /// Requests a second that a search has queues for.
 const SEARCH_RATE: f64 = 1e6;
+/// Connections of a worker that carry answers to requests of servers. Such an answer takes a round
+/// trip or two, so that few carry thousands a second.
+pub const HELPERS: u32 = 8;
+/// Answers to requests of servers that wait for a connection; more are given up, and counted.
+pub const ASKS_MAX: usize = 1024;
+/// What stands for the time to a ping that is never sent.
+const NEVER_NS: u64 = u64::MAX / 4;
 /// A request longer than this is refused at the start.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// Limits of one worker, each computed from the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Sessions, and so slots of the ring's table.
+    /// Sessions, each with a slot of the ring's table.
     pub sessions: u32,
+    /// Slots of event streams, which follow those of the sessions: as many, or none.
+    pub streams: u32,
+    /// Slots of connections that carry answers to requests of servers; they come last.
+    pub helpers: u32,
     /// Entries of the submission queue.
     pub ring_entries: u32,
     /// Receive buffers, a power of two.
@@ -61,6 +72,13 @@ pub struct Limits {
     /// that is slower than the ramp sets its pace, instead of timing out under a growing heap of
     /// half-open sessions.
     pub opening: u32,
+}
+
+impl Limits {
+    /// Slots of the ring's table.
+    pub fn slots(&self) -> u32 {
+        self.sessions + self.streams + self.helpers
+    }
 }
 
 /// A target, resolved.
@@ -115,7 +133,13 @@ pub struct Plan {
     pub step_ns: u64,
     /// Load before the counted part.
     pub warmup_ns: u64,
-    /// How long an answer keeps a session alive.
+    /// Whether each session holds an event stream beside it.
+    pub streams: bool,
+    /// Whether every request gets a connection of its own.
+    pub fresh: bool,
+    /// How often a session may be opened anew that its server has forgotten.
+    pub reinit_max: u16,
+    /// How long an answer keeps a session alive; 0 where that is not asked.
     pub heartbeat_ns: u64,
     /// Idle time after which a session is pinged: early enough for the answer to come in time.
     pub ping_after_ns: u64,
@@ -135,6 +159,8 @@ pub struct Plan {
     pub cores: Vec<usize>,
     /// Local addresses and ports.
     pub sources: Option<Sources>,
+    /// Which of them each connection has.
+    pub places: Places,
     /// What is called and how.
     pub work: Work,
     /// Limits of each worker.
@@ -232,13 +258,28 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let connections = cli.connections;
         let (wanted, cores) = (cli.workers.map(u32::from), host.cores.len() as u32);
-        let workers = engine.workers(connections, wanted, cores, host.descriptors)?;
+        let sockets = sockets(cli, &targets);
+        let workers = engine.workers(sockets, wanted, cores, host.descriptors)?;
         if request_bytes > REQUEST_BYTES_MAX {
             return Err(PlanError::RequestTooLong(request_bytes));
         }
-        let sources = sources(cli, host, &targets)?;
+        let limits_of = |rate_per_s: f64, timeout_ns| {
+            limits(
+                cli.opening.div_ceil(workers),
+                Sockets { sessions: connections.div_ceil(workers), ..sockets },
+                planned_rate(cli, rate_per_s) / f64::from(workers),
+                timeout_ns,
+                request_bytes,
+            )
+        };
+        let places = Places::new(&limits_of(0.0, 0), workers, targets.len() as u32);
+        let sources = sources(cli, places.count(connections), host, &targets)?;
         let heartbeat_ns = cli.heartbeat.as_nanos() as u64;
-        let default_rate = (f64::from(connections) * 1e9 / heartbeat_ns.max(1) as f64).max(10.0);
+        let silent = heartbeat_ns == 0;
+        let default_rate = match silent {
+            true => 0.0,
+            false => (f64::from(connections) * 1e9 / heartbeat_ns as f64).max(10.0),
+        };
         let curve = curve_of(cli, default_rate);
         let rate_per_s = curve.most_per_s();
         let timeout_ns = cli.timeout.as_nanos() as u64;
@@ -260,7 +301,10 @@ impl Plan {
             step_ns: cli.step.as_nanos() as u64,
             warmup_ns: cli.warmup.as_nanos() as u64,
             heartbeat_ns,
-            ping_after_ns: heartbeat_ns / 10 * 9,
+            ping_after_ns: if silent { NEVER_NS } else { heartbeat_ns / 10 * 9 },
+            streams: cli.streams,
+            fresh: cli.new_connection_per_request,
+            reinit_max: cli.reinit_max.unwrap_or(u16::MAX),
             timeout_ns,
             stall_ns: 3 * timeout_ns + cli.ramp_pause.as_nanos() as u64,
             end: cli.end,
@@ -269,13 +313,8 @@ impl Plan {
             workers,
             cores: host.cores.clone(),
             sources,
-            limits: limits(
-                cli.opening.div_ceil(workers),
-                connections.div_ceil(workers),
-                planned_rate(cli, rate_per_s) / f64::from(workers),
-                timeout_ns,
-                request_bytes,
-            ),
+            places,
+            limits: limits_of(rate_per_s, timeout_ns),
             targets,
             work,
         })
@@ -329,9 +368,12 @@ impl Plan {
             "protocol": match self.work.protocol { Protocol::Http => "http", Protocol::Mcp => "mcp" },
             "mcp_revision": self.targets.iter().map(|t| t.dialect.name()).collect::<Vec<_>>(),
             "model": if self.closed { "closed" } else { "open" },
+            "streams": self.streams,
+            "new_connection_per_request": self.fresh,
             "sources": sources,
             "limits": {
-                "sessions": l.sessions, "ring_entries": l.ring_entries,
+                "sessions": l.sessions, "streams": l.streams, "helpers": l.helpers,
+                "ring_entries": l.ring_entries,
                 "recv_buffers": l.recv_buffers, "recv_buffer_bytes": l.recv_buffer_bytes,
                 "send_buffers": l.send_buffers, "send_buffer_bytes": l.send_buffer_bytes,
                 "due": l.due, "batch": l.batch, "opening": l.opening,
@@ -364,8 +406,22 @@ fn duration_of(cli: &Cli) -> Option<u64> {
     (!duration.is_zero()).then_some(duration.as_nanos() as u64)
 }
 
-fn sources(cli: &Cli, host: &Host, targets: &[Target]) -> Result<Option<Sources>, PlanError> {
-    let connections = cli.connections;
+/// The sockets that a session needs, and a worker beside them.
+fn sockets(cli: &Cli, targets: &[Target]) -> Sockets {
+    let http = targets.iter().any(|t| t.dialect.is_http() && t.dialect != Dialect::Http);
+    let on_stream = targets.iter().any(|t| t.dialect.answers_on_stream());
+    let each = 1 + u32::from((cli.streams && http) || on_stream);
+    let apart = targets.iter().any(|t| t.dialect.answers_apart());
+    Sockets { sessions: cli.connections, each, helpers: if apart { HELPERS } else { 0 } }
+}
+
+/// Where so many connections come from.
+fn sources(
+    cli: &Cli,
+    connections: u32,
+    host: &Host,
+    targets: &[Target],
+) -> Result<Option<Sources>, PlanError> {
     let given: Vec<IpAddr> =
         cli.sources.iter().flat_map(|s| sources::parse_addresses(s).unwrap_or_default()).collect();
     let planned = |addresses: Vec<IpAddr>| {
@@ -406,16 +462,20 @@ fn planned_rate(cli: &Cli, rate_per_s: f64) -> f64 {
 
 fn limits(
     opening: u32,
-    sessions: u32,
+    sockets: Sockets,
     rate_per_s: f64,
     timeout_ns: u64,
     request_bytes: usize,
 ) -> Limits {
-    let recv_buffers = sessions.clamp(64, 4096).next_power_of_two() as u16;
+    let Sockets { sessions, each, helpers } = sockets;
+    let held = sessions.saturating_mul(each);
+    let recv_buffers = held.clamp(64, 4096).next_power_of_two() as u16;
     let due = (rate_per_s * timeout_ns as f64 / 1e9).clamp(1024.0, 4_000_000.0) as u32;
     Limits {
         sessions,
-        ring_entries: sessions.clamp(64, 1024).next_power_of_two(),
+        streams: held - sessions,
+        helpers,
+        ring_entries: held.clamp(64, 1024).next_power_of_two(),
         recv_buffers,
         recv_buffer_bytes: 1024,
         send_buffers: sessions.min(2048),
@@ -444,7 +504,8 @@ mod tests {
     #[test]
     fn limits_stay_within_the_kernels() {
         for sessions in [1, 63, 64, 1000, 20_000, u32::MAX] {
-            let l = limits(1024, sessions, 1e6, 10_000_000_000, 300);
+            let sockets = engine::Sockets { sessions, each: 1, helpers: 8 };
+            let l = limits(1024, sockets, 1e6, 10_000_000_000, 300);
             assert!(l.recv_buffers.is_power_of_two() && l.recv_buffers <= 1 << 15);
             assert!(l.ring_entries.is_power_of_two() && l.ring_entries <= 1 << 15);
             assert!(l.send_buffers > 0 && l.due >= 1024);

@@ -183,6 +183,52 @@ impl Sources {
     }
 }
 
+/// The numbers under which [`Sources`] knows the connections of all workers. Where pairs are shared
+/// between destinations, those that share one have to go to different ones: sessions do so by their
+/// order, and streams in the same order; helpers, which go anywhere, share with nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    workers: u32,
+    destinations: u32,
+    helpers: u32,
+    /// Numbers of the sessions; those of the streams follow.
+    sessions: u32,
+    streams: u32,
+}
+
+impl Places {
+    /// For workers with these limits.
+    pub fn new(limits: &super::Limits, workers: u32, destinations: u32) -> Self {
+        let destinations = destinations.max(1);
+        let whole = |slots: u32| (slots * workers).next_multiple_of(destinations);
+        let (sessions, streams) = (whole(limits.sessions), whole(limits.streams));
+        Self { workers, destinations, helpers: limits.helpers, sessions, streams }
+    }
+
+    /// How many numbers there are, where `sessions` are all that is needed beside the others.
+    pub fn count(&self, sessions: u32) -> u32 {
+        match self.streams + self.helpers {
+            0 => sessions,
+            _ => self.sessions + self.streams + self.helpers * self.workers * self.destinations,
+        }
+    }
+
+    /// The number of a worker's session.
+    pub fn session(&self, worker: u32, session: u32) -> u32 {
+        session * self.workers + worker
+    }
+
+    /// The number of the stream of a worker's session.
+    pub fn stream(&self, worker: u32, session: u32) -> u32 {
+        self.sessions + self.session(worker, session)
+    }
+
+    /// The number of a worker's helper.
+    pub fn helper(&self, worker: u32, helper: u32) -> u32 {
+        self.sessions + self.streams + self.session(worker, helper) * self.destinations
+    }
+}
+
 /// Reads `a.b.c.d`, an IPv6 address, or `a.b.c.d-e` for a range of last octets.
 pub fn parse_addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = text.parse() {

@@ -11,9 +11,9 @@ use super::epoll::EpollRing;
 use super::kernel::KernelRing;
 use super::{Completion, Handle, Op, OpKind, Ring, RingConfig, Source};
 use crate::cli::EngineWish;
-use crate::plan::engine::{Choice, Engine, choose};
+use crate::plan::engine::{Choice, Engine, Sockets, choose};
 use crate::plan::host::Host;
-use crate::plan::table_max;
+use crate::plan::{HELPERS, table_max};
 
 /// The findings.
 pub struct Probe {
@@ -53,7 +53,10 @@ pub fn probe(connections: u32, wish: EngineWish) -> Probe {
     sizes.sort_unstable();
     sizes.dedup();
     let cores = host.cores.len() as u32;
-    let workers = |choice: &Choice, n| choice.workers(n, None, cores, host.descriptors).ok();
+    let workers = |choice: &Choice, sessions| {
+        let sockets = Sockets { sessions, each: 1, helpers: HELPERS };
+        choice.workers(sockets, None, cores, host.descriptors).ok()
+    };
     let workers_for = match &choice {
         Some(choice) => sizes.iter().filter_map(|n| Some((*n, workers(choice, *n)?))).collect(),
         None => Vec::new(),

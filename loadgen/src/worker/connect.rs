@@ -1,18 +1,20 @@
 //! How connections come and go: start, loss, close, and what opens a session over them.
 
+use std::cmp::Reverse;
 use std::io;
 
 use latlog::{EventKind, Outcome};
 
 use super::Worker;
-use super::lists::{BACKOFF, CONNECTING, IDLE};
+use super::lists::{ANSWERING, BACKOFF, IDLE, OUTBOX};
 use super::session::{After, Crossed, Current, Next, Standing, State};
+use super::slots::Role;
 use super::targets::IDLE_CLOSE_NS_MIN;
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::orders::Stage;
 use crate::plan::sources::{PAIRS_TRIED_MAX, Sources, planned_target};
-use crate::ring::{Errno, GENERATIONS, Op as RingOp, OpKind, Ring, Source};
+use crate::ring::{Errno, GENERATIONS, Op as RingOp, OpKind, Ring};
 use crate::schedule::BACKOFF_STEPS;
 use wire::client::Exchange;
 
@@ -33,36 +35,54 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let Some(target) = self.targets.pick(preferred, self.now_ns) else {
             return self.retry_later(session);
         };
-        self.assign(session, target);
-        if let Err(e) = self.open_slot(session, global) {
+        self.assign(session, target)?;
+        if let Err(e) = self.dial(session)? {
             self.connect_failed(session, Errno(e.raw_os_error().unwrap_or(0)));
-            // The next attempt starts from the session's other pair.
-            let s = &mut self.sessions[session as usize];
-            s.generation = (s.generation + 1) % GENERATIONS;
             return self.retry_later(session);
         }
-        let peer = self.prepared[usize::from(target)].peer;
-        self.submit(session, RingOp::Connect(peer))?;
-        let s = &mut self.sessions[session as usize];
-        s.armed.set(OpKind::Connect);
-        s.state = State::Connecting;
-        self.enqueue(CONNECTING, session);
         Ok(())
+    }
+
+    /// Makes the connection that the next request of a session goes over, where each has its own:
+    /// as its user sees it, it is under way from here on.
+    pub(super) fn dial_for_request(&mut self, session: u32) -> io::Result<()> {
+        self.unqueue(session);
+        self.stamp_sent(session);
+        let s = &mut self.sessions[session as usize];
+        let deleting = s.state == State::Deleting;
+        let Err(e) = self.dial(session)? else { return Ok(()) };
+        self.connect_failed(session, Errno(e.raw_os_error().unwrap_or(0)));
+        let s = &mut self.sessions[session as usize];
+        self.established -= u32::from(std::mem::take(&mut s.established));
+        if deleting {
+            s.state = State::Closing;
+            self.end(session)
+        } else {
+            self.retry_later(session)
+        }
+    }
+
+    /// A connect has failed.
+    pub(super) fn connect_lost(&mut self, slot: u32, errno: Errno) -> io::Result<()> {
+        if slot < self.count {
+            if self.takes_other_pair(slot, errno) {
+                return self.close(slot, Next::OtherPair);
+            }
+            self.connect_failed(slot, errno);
+            return self.close(slot, self.next_attempt());
+        }
+        let (outcome, detail) = outcome_of(errno);
+        if outcome != Outcome::NoAddress {
+            self.targets.failed(self.sessions[slot as usize].target, self.now_ns);
+        }
+        self.lose_beside(slot, outcome, detail)
     }
 
     fn planned_target(&self, global: u32) -> u16 {
         planned_target(global, self.plan.targets.len() as u32)
     }
 
-    /// Opens the socket from its planned start.
-    fn open_slot(&mut self, session: u32, global: u32) -> io::Result<()> {
-        let s = &self.sessions[session as usize];
-        let ipv6 = self.prepared[usize::from(s.target)].ipv6;
-        let bind = self.plan.sources.as_ref().map(|sources| sources.start(global, s.generation));
-        self.ring.open(session, Source { bind, ipv6 })
-    }
-
-    fn assign(&mut self, session: u32, target: u16) {
+    fn assign(&mut self, session: u32, target: u16) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         if s.assigned {
             self.targets.leave(s.target);
@@ -81,12 +101,21 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
         if elsewhere && named {
             // A session lives on one replica: elsewhere it has to be opened anew.
-            self.forget_session(session, Outcome::Stopped, 0);
+            self.forget_session(session, Outcome::Stopped, 0)
+        } else if elsewhere {
+            self.drop_stream(session, Outcome::Stopped)
+        } else {
+            Ok(())
         }
     }
 
     /// The server no longer has the session, or it cannot be reached any more.
-    pub(super) fn forget_session(&mut self, session: u32, outcome: Outcome, detail: i32) {
+    pub(super) fn forget_session(
+        &mut self,
+        session: u32,
+        outcome: Outcome,
+        detail: i32,
+    ) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         s.id.clear();
         s.standing = Standing::Unknown;
@@ -96,6 +125,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
         self.fail_crossed(session);
         self.event(session, EventKind::SessionLost, outcome, detail, 0);
+        self.drop_stream(session, outcome)
     }
 
     /// TCP connect is through.
@@ -109,8 +139,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         s.exchange = if dialect.is_http() { Exchange::http() } else { Exchange::line() };
         s.after = None;
         self.open += 1;
-        self.recorder.now.connects += 1;
-        self.event(session, EventKind::Connected, Outcome::Ok, 0, took_ns);
+        if session < self.count {
+            self.recorder.now.connects += 1;
+            self.event(session, EventKind::Connected, Outcome::Ok, 0, took_ns);
+        } else {
+            self.open_beside += 1;
+        }
         self.arm_receive(session)?;
         if self.prepared[usize::from(target)].wrapping.is_some() {
             return self.begin_handshake(session);
@@ -121,11 +155,32 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// The connection may carry requests.
     pub(super) fn ready(&mut self, session: u32) -> io::Result<()> {
         self.targets.succeeded(self.sessions[session as usize].target);
+        match self.role(session) {
+            Role::Session => {}
+            Role::Stream(_) => {
+                self.ask_for_stream(session);
+                return Ok(());
+            }
+            Role::Helper(helper) => {
+                self.answer_over(session, helper);
+                return Ok(());
+            }
+        }
+        let s = &mut self.sessions[session as usize];
+        if let Some(current) = &s.current {
+            // It was made for this request.
+            s.state = match current.op {
+                Op::Initialize | Op::Initialized | Op::Discover | Op::Verify => State::Opening,
+                Op::Delete => State::Deleting,
+                Op::Ping | Op::Call(_) | Op::Stream | Op::Pong | Op::Decline => State::Busy,
+            };
+            self.enqueue(OUTBOX, session);
+            return Ok(());
+        }
         if self.stage == Stage::Cooldown {
             return self.take_leave(session, Next::End);
         }
-        self.go_on_opening(session);
-        Ok(())
+        self.go_on_opening(session)
     }
 
     pub(super) fn arm_receive(&mut self, session: u32) -> io::Result<()> {
@@ -135,9 +190,18 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Takes the next step towards a session that may be used.
-    pub(super) fn go_on_opening(&mut self, session: u32) {
+    pub(super) fn go_on_opening(&mut self, session: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
-        let opening = self.prepared[usize::from(s.target)].dialect.opening();
+        let dialect = self.prepared[usize::from(s.target)].dialect;
+        if dialect.answers_on_stream() && s.id.is_empty() {
+            // The stream comes first, and says where to go on.
+            s.state = State::Opening;
+            self.unqueue(session);
+            self.enqueue(ANSWERING, session);
+            self.drop_stream(session, Outcome::Stopped)?;
+            return self.open_stream(session);
+        }
+        let opening = dialect.opening();
         let op = match (opening, s.standing) {
             (None, _) => None,
             (Some(op), Standing::Unknown) => Some(op),
@@ -146,13 +210,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             (Some(_), Standing::Confirmed) => None,
         };
         match op {
-            Some(op) => self.begin(session, op, State::Opening, self.now_ns),
+            Some(op) => {
+                self.begin(session, op, State::Opening, self.now_ns);
+                Ok(())
+            }
             None => self.establish(session),
         }
     }
 
     /// The session stands and is free.
-    pub(super) fn establish(&mut self, session: u32) {
+    pub(super) fn establish(&mut self, session: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         s.attempt = 0;
         s.in_doubt = false;
@@ -163,9 +230,23 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let took_ns = self.now_ns - s.attempt_ns;
             self.event(session, EventKind::Alive, Outcome::Ok, 0, took_ns);
         }
+        self.open_stream(session)?;
         let s = &mut self.sessions[session as usize];
-        let Some(Crossed { current, .. }) = s.crossed else { return self.free(session) };
-        if self.targets.closes_after(s.target, current.idle_ns) {
+        let Some(Crossed { current, .. }) = s.crossed else {
+            self.free(session);
+            return Ok(());
+        };
+        if s.marked {
+            // It had been answered in part: the rest is asked for.
+            s.crossed = None;
+            s.state = State::Busy;
+            s.current = Some(current);
+            self.unqueue(session);
+            self.enqueue(ANSWERING, session);
+            let at_ns = self.resume_at.remove(&session).unwrap_or(0).max(self.now_ns);
+            let generation = self.sessions[session as usize].generation;
+            self.later.push(Reverse((at_ns, session, generation)));
+        } else if self.targets.closes_after(s.target, current.idle_ns) {
             s.crossed = None;
             self.begin(session, current.op, State::Busy, current.intended_ns);
             let s = &mut self.sessions[session as usize];
@@ -175,6 +256,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.fail_crossed(session);
             self.free(session);
         }
+        Ok(())
     }
 
     /// Whether a connection ended as this server ends all that are idle for so long: that says
@@ -215,6 +297,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// The request that was set aside has failed for the reason that its connection was lost for.
     pub(super) fn fail_crossed(&mut self, session: u32) {
         let Some(crossed) = self.sessions[session as usize].crossed.take() else { return };
+        self.resume_at.remove(&session);
         let Crossed { current, outcome, detail, lost_ns } = crossed;
         // It ended then, and what is being read, if anything, is no part of it.
         let reading = self.reading.take();
@@ -252,6 +335,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.targets.failed(target, self.now_ns);
         }
         self.fail_crossed(session);
+        // Where a connection is made for a request, this is its end.
+        self.end_request(session, outcome, detail);
         let s = &mut self.sessions[session as usize];
         s.in_doubt = !s.id.is_empty();
         self.event(session, EventKind::ConnectFailed, outcome, detail, 0);
@@ -261,6 +346,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// A connection that stood is gone, or is given up: the request on it fails with this reason.
     pub(super) fn lose(&mut self, session: u32, outcome: Outcome, detail: i32) -> io::Result<()> {
         self.handshake_ended(session, outcome, detail);
+        if session >= self.count {
+            return self.lose_beside(session, outcome, detail);
+        }
         self.recorder.now.losses += 1;
         self.event(session, EventKind::Lost, outcome, detail, 0);
         let habit = self.is_habit(session, outcome);
@@ -270,7 +358,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         s.attempt_ns = self.now_ns;
         let lines = !self.prepared[usize::from(s.target)].dialect.is_http();
         if lines && s.established {
-            self.forget_session(session, outcome, detail);
+            self.forget_session(session, outcome, detail)?;
         }
         let s = &mut self.sessions[session as usize];
         let named = !s.id.is_empty();
@@ -292,22 +380,41 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// Drops the connection; what follows happens when the kernel has let go of all of it.
     pub(super) fn close(&mut self, session: u32, next: Next) -> io::Result<()> {
-        // Where there was a reason, the request has ended with it; otherwise we hang up on it.
-        self.end_request(session, Outcome::Unanswered, 0);
+        let renews = match next {
+            Next::Renew | Next::OtherPair => true,
+            Next::Reconnect | Next::End => false,
+        };
+        if !renews {
+            // Where there was a reason, the request has ended with it; otherwise we hang up on it.
+            self.end_request(session, Outcome::Unanswered, 0);
+        }
         self.unqueue(session);
         self.drop_layer(session)?;
         self.spills.forget(session);
         let s = &mut self.sessions[session as usize];
+        if s.marked && s.crossed.is_none() {
+            s.marked = false;
+            self.marks.forget(session);
+        }
+        // Between two connections there is nothing to close.
+        let bare = !s.open && s.state != State::Connecting;
         if !self.prepared[usize::from(s.target)].dialect.is_http() {
             // Over lines, a session is its connection.
             s.standing = Standing::Unknown;
         }
         s.spilled = false;
         s.after = None;
+        self.streaming -= u32::from(s.state == State::Streaming);
+        self.open_beside -= u32::from(s.open && session >= self.count);
         self.open -= u32::from(std::mem::take(&mut s.open));
-        self.established -= u32::from(std::mem::take(&mut s.established));
+        if !renews {
+            self.established -= u32::from(std::mem::take(&mut s.established));
+        }
         s.next = next;
         s.state = State::Closing;
+        if bare {
+            return self.closed(session);
+        }
         let armed = s.armed;
         for kind in [OpKind::Connect, OpKind::Send, OpKind::Receive] {
             if armed.has(kind) {
@@ -323,7 +430,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn closed(&mut self, session: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         s.generation = (s.generation + 1) % GENERATIONS;
+        if session >= self.count {
+            return self.beside_closed(session);
+        }
         let (next, fresh) = (s.next, s.attempt == 0);
+        if matches!(next, Next::Reconnect | Next::End) {
+            // What had meant to go on does not.
+            self.established -= u32::from(std::mem::take(&mut s.established));
+            self.end_request(session, Outcome::Unanswered, 0);
+        }
         match next {
             Next::End if fresh && self.stage == Stage::Cooldown && self.owes_delete(session) => {
                 // Its DELETE, or what came before it, was lost with the connection: once more.
@@ -332,15 +447,19 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 if self.sessions[session as usize].state == State::BackingOff {
                     self.unqueue(session);
                     self.sessions[session as usize].state = State::Closing;
-                    self.end(session);
+                    self.end(session)?;
                 }
+                Ok(())
             }
             Next::End => self.end(session),
             Next::Reconnect | Next::OtherPair if session < self.ending_next => self.end(session),
-            Next::Reconnect => self.retry_later(session)?,
-            Next::OtherPair => self.start(session)?,
+            Next::Reconnect => self.retry_later(session),
+            Next::OtherPair if self.sessions[session as usize].current.is_some() => {
+                self.dial_for_request(session)
+            }
+            Next::OtherPair => self.start(session),
+            Next::Renew => self.renewed(session),
         }
-        Ok(())
     }
 
     /// What follows a failed attempt.
@@ -348,7 +467,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if self.stage == Stage::Cooldown { Next::End } else { Next::Reconnect }
     }
 
-    fn retry_later(&mut self, session: u32) -> io::Result<()> {
+    pub(super) fn retry_later(&mut self, session: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         s.state = State::BackingOff;
         let wait = s.attempt.min(BACKOFF_STEPS - 1);
@@ -370,13 +489,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             Some(After::Confirm) => {
                 self.begin(session, Op::Initialized, State::Opening, self.now_ns);
             }
-            Some(After::Establish) => self.establish(session),
+            Some(After::Establish) => self.establish(session)?,
             Some(After::Free) => self.free(session),
+            Some(After::Resume) => self.resume_later(session),
             Some(After::OpenAgain) => {
                 self.established -= u32::from(std::mem::take(&mut s.established));
                 s.attempt_ns = self.now_ns;
-                self.go_on_opening(session);
+                self.go_on_opening(session)?;
             }
+            Some(After::GiveUp) => self.close(session, Next::End)?,
             Some(After::Close) => {
                 let next = match s.state {
                     State::Deleting => s.next,
@@ -397,9 +518,20 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             s.after = Some(After::Close);
             return self.carry_on(session);
         }
+        if s.after == Some(After::Resume) {
+            return self.resume_elsewhere(session);
+        }
+        if self.waits_elsewhere(session) {
+            return self.close(session, Next::Renew);
+        }
+        if self.renews(session) {
+            return self.renew(session);
+        }
+        let s = &mut self.sessions[session as usize];
         let answered = s.after.is_some();
         s.attempt_ns = self.now_ns;
-        s.attempt = if answered { 0 } else { s.attempt };
+        // One that waits longer and longer goes on doing so.
+        s.attempt = if answered { s.lapses.saturating_sub(1) } else { s.attempt };
         if !answered {
             return self.lose(session, Outcome::Eof, 0);
         }

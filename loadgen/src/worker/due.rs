@@ -1,5 +1,6 @@
 //! What is due: orders, ramp, schedule, heartbeats, deadlines. Decides when; others do it.
 
+use std::cmp::Reverse;
 use std::io;
 
 use latlog::Outcome;
@@ -43,7 +44,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// wait for their session to come back.
     fn end_round(&mut self) {
         self.rounds_seen = self.orders.rounds();
-        (0..self.sessions.len() as u32).for_each(|session| self.fail_crossed(session));
+        (0..self.count).for_each(|session| self.fail_crossed(session));
         let tally = std::mem::take(&mut self.recorder.tally);
         if let Ok(mut round) = self.window.round.lock() {
             *round = Some(tally);
@@ -54,6 +55,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn start_due(&mut self) -> io::Result<()> {
         self.time_out()?;
         self.expire_alive();
+        if !self.later.is_empty() {
+            self.wake_some()?;
+        }
+        if !self.asks.is_empty() {
+            self.serve_asks()?;
+        }
         match self.stage {
             Stage::Ramp | Stage::Warmup | Stage::Hold => {
                 self.start_connections()?;
@@ -63,8 +70,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.ping_idle();
             }
             Stage::Drain => {
-                if self.plan.find_limit.is_some() {
-                    // Between two steps, sessions come back.
+                if self.plan.find_limit.is_some() || !self.resume_at.is_empty() {
+                    // Between two steps, sessions come back; or for the rest of an answer.
                     self.start_connections()?;
                 }
                 self.schedule_requests();
@@ -82,7 +89,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     fn start_connections(&mut self) -> io::Result<()> {
         let mut starts = 0;
-        let count = self.sessions.len() as u32;
+        let count = self.count;
         let room = self.plan.limits.opening.saturating_sub(self.opening());
         let most = self.plan.limits.starts_per_turn.min(room);
         while self.ramp_next < count && starts < most {
@@ -118,14 +125,14 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// Connections that are being made or whose session is being opened.
     pub(super) fn opening(&self) -> u32 {
-        self.queues[CONNECTING].len() + self.open.saturating_sub(self.established)
+        let sessions = self.open - self.open_beside;
+        self.queues[CONNECTING].len() + sessions.saturating_sub(self.established)
     }
 
     /// Gives up what has waited for longer than the timeout.
     fn time_out(&mut self) -> io::Result<()> {
         while let Some(session) = self.overdue(CONNECTING) {
-            self.connect_failed(session, Errno(nix::libc::ETIMEDOUT));
-            self.close(session, self.next_attempt())?;
+            self.connect_lost(session, Errno(nix::libc::ETIMEDOUT))?;
         }
         while let Some(session) = self.overdue(HANDSHAKING) {
             self.lose(session, Outcome::Timeout, 0)?;
@@ -210,7 +217,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// When the next connection may be started.
     fn next_start_ns(&self) -> u64 {
         let mut next_ns = u64::MAX;
-        if (self.ramp_next as usize) < self.sessions.len() {
+        if self.ramp_next < self.count {
             next_ns = self.ramp.next_due_ns();
         }
         if let Some((due_ns, _)) = self.next_retry() {
@@ -230,6 +237,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             .min(front(CONNECTING, self.plan.timeout_ns))
             .min(front(HANDSHAKING, self.plan.timeout_ns))
             .min(front(ANSWERING, self.plan.timeout_ns));
+        if let Some(&Reverse((due_ns, slot, _))) = self.later.peek() {
+            let paced_ns = if slot < self.count { 0 } else { self.reconnects.next_ns() };
+            next_ns = next_ns.min(due_ns.max(paced_ns));
+        }
         match self.stage {
             Stage::Ramp | Stage::Warmup | Stage::Hold => {
                 next_ns = next_ns.min(front(IDLE, self.plan.ping_after_ns));

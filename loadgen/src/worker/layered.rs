@@ -4,9 +4,9 @@
 use std::io;
 
 use latlog::{EventKind, Outcome};
-use wire::mcp::Fields;
 
 use super::lists::{ANSWERING, HANDSHAKING};
+use super::send::fields;
 use super::session::{Sending, State};
 use super::{Reading, Worker};
 use crate::cli::End;
@@ -119,24 +119,24 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// Seals the request of a session from the outbox and sends it.
     pub(super) fn send_layered(&mut self, session: u32, buffer: SendBuffer) -> io::Result<()> {
-        let s = &mut self.sessions[session as usize];
-        let current = s.current.as_mut().expect("a session in the outbox has a request");
-        let layer = s.layer.as_mut().expect("it was looked at");
-        let requests = &self.prepared[usize::from(s.target)].requests;
-        let template = requests.get(current.op).expect("begun only where the dialect has it");
-        let fields = Fields::request(u64::from(s.request_id), &s.id);
+        let role = self.role(session);
+        let s = &self.sessions[session as usize];
+        let op = s.current.as_ref().expect("what is in the outbox has a request").op;
+        let prepared = &self.prepared[usize::from(s.target)];
+        let template = prepared.requests.get(op).expect("begun only where the dialect has it");
+        let fields = fields(role, session, &self.sessions, &self.helpers, prepared.dialect);
+        self.rendered.clear();
+        template.render(&mut self.rendered, &fields);
         let expectation = template.expectation(&fields);
+        let s = &mut self.sessions[session as usize];
         if expectation.is_some_and(|expected| s.exchange.expect(expected).is_err()) {
             self.ring.release(buffer);
             return self.lose(session, Outcome::Violation, 0);
         }
-        self.rendered.clear();
-        template.render(&mut self.rendered, &fields);
+        let layer = s.layer.as_mut().expect("it was looked at");
         layer.seal(&self.rendered, &mut self.layers);
-        self.now_ns = self.clock.now_ns();
-        current.sent_ns = self.now_ns;
-        self.recorder.now.sent += u64::from(current.op.is_load() && !current.again);
         let behind = s.sending.is_some() || s.unsent;
+        self.stamp_sent(session);
         self.enqueue(ANSWERING, session);
         if behind {
             // Follows what the layer itself is sending.
@@ -147,7 +147,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Sends what a layer wants sent, unless something is being sent: it then follows.
-    fn send_output(&mut self, session: u32) -> io::Result<()> {
+    pub(super) fn send_output(&mut self, session: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         let waits = s.layer.as_ref().is_some_and(|layer| layer.has_output());
         if !waits || s.unsent || s.sending.is_some() {
@@ -183,7 +183,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.ring.release(buffer);
             return Ok(());
         }
-        s.sending = Some(Sending { buffer, from: 0, to: len });
+        s.sending = Some(Sending { buffer, from: 0, to: len, answer: false });
         s.armed.set(OpKind::Send);
         self.recorder.now.bytes_out += u64::from(len);
         self.submit(session, RingOp::Send { buffer, from: 0, to: len })
@@ -196,7 +196,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             return self.send_from(session, buffer);
         }
         self.ring.release(buffer);
-        self.all_sent(session);
+        self.all_sent(session)?;
         self.perhaps_ready(session)?;
         self.finish_behind(session)
     }

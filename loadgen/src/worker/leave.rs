@@ -39,7 +39,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.start(session)?;
                 if self.sessions[session as usize].state == State::BackingOff {
                     self.unqueue(session);
-                    self.end(session);
+                    self.end(session)?;
                 }
             }
             // Once it stands.
@@ -47,12 +47,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             State::Waiting | State::BackingOff => {
                 if next == Next::End {
                     self.unqueue(session);
-                    self.end(session);
+                    self.end(session)?;
                 }
             }
             State::Idle => self.take_leave(session, next)?,
             State::Connecting | State::Handshaking | State::Opening => self.close(session, next)?,
-            State::Busy => return Ok(false),
+            State::Busy | State::Streaming => return Ok(false),
             State::Deleting | State::Finishing | State::Closing => s.next = next,
             State::Ended => {}
         }
@@ -82,20 +82,20 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.say_goodbye(session)?;
             }
             End::Close if s.layer.is_some() => self.say_goodbye(session)?,
-            End::Close => {
+            End::Close if s.open => {
                 s.state = State::Finishing;
                 self.submit(session, RingOp::Finish)?;
                 self.sessions[session as usize].armed.set(OpKind::Finish);
                 self.enqueue(ANSWERING, session);
             }
-            End::Delete | End::Reset | End::Abandon => self.close(session, next)?,
+            End::Delete | End::Close | End::Reset | End::Abandon => self.close(session, next)?,
         }
         Ok(())
     }
 
     /// The cool-down: ends sessions, so many at a time.
     pub(super) fn end_some(&mut self) -> io::Result<()> {
-        while self.ending_open < ENDING_MAX && (self.ending_next as usize) < self.sessions.len() {
+        while self.ending_open < ENDING_MAX && self.ending_next < self.count {
             let session = self.ending_next;
             self.ending_next += 1;
             if self.sessions[session as usize].state == State::Busy {
@@ -125,7 +125,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Moves some sessions off targets that are unwanted or hold more than their share.
     pub(super) fn move_some(&mut self) -> io::Result<()> {
         let Some(mut moving) = self.moving.take() else { return Ok(()) };
-        let count = self.sessions.len() as u32;
+        let count = self.count;
         let share = moving.rebalance.then(|| self.targets.fair_share(count));
         if count == 0 || self.targets.settled(share) {
             return Ok(());
@@ -151,14 +151,18 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Nothing more will happen to it.
-    pub(super) fn end(&mut self, session: u32) {
+    pub(super) fn end(&mut self, session: u32) -> io::Result<()> {
         self.fail_crossed(session);
+        self.drop_stream(session, Outcome::Stopped)?;
         self.alive.remove(&mut self.alive_links, session);
         let s = &mut self.sessions[session as usize];
         let deleted = s.state == State::Closing && self.stage == Stage::Cooldown;
         s.state = State::Ended;
         self.ended += 1;
         self.ending_open = self.ending_open.saturating_sub(u32::from(deleted));
-        self.event(session, EventKind::Ended, Outcome::Stopped, 0, 0);
+        let given_up = s.forgotten > self.plan.reinit_max;
+        let outcome = if given_up { Outcome::SessionGone } else { Outcome::Stopped };
+        self.event(session, EventKind::Ended, outcome, 0, 0);
+        Ok(())
     }
 }

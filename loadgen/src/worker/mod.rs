@@ -4,9 +4,12 @@
 //! the next thing is due, then read every completion. Nothing here blocks but the kernel's wait,
 //! and nothing allocates once the sessions stand. Files: `session` (state), `connect` (how
 //! connections come and go), `leave` (how sessions do), `receive` (completions), `send`
-//! (requests), `layered` (TLS and WebSocket in between), `due` (timers and schedule), `record` (log and counts), `targets` (where to),
+//! (requests), `layered` (TLS and WebSocket in between), `due` (timers and schedule), `slots` (what
+//! slots are for), `streams` (event streams beside sessions), `answers` (requests of servers),
+//! `renew` (from one connection to another), `record` (log and counts), `targets` (where to),
 //! `lists`, `sample`.
 
+mod answers;
 mod connect;
 mod due;
 mod layered;
@@ -14,13 +17,17 @@ mod leave;
 mod lists;
 mod receive;
 mod record;
+mod renew;
 pub mod sample;
 mod send;
 mod session;
+mod slots;
 mod spill;
+mod streams;
 mod targets;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +38,7 @@ use crate::clock::{Clock, thread_cpu_ns};
 use crate::dialect::{Dialect, Requests, SESSION_ID_BYTES};
 use crate::layer::{Scratch, Wrapping};
 use crate::orders::{Orders, Stage};
-use crate::plan::{Plan, Target};
+use crate::plan::{ASKS_MAX, Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Even, Pacer, Schedule};
 use lists::{ANSWERING, Links, QUEUES, Queue};
@@ -41,6 +48,7 @@ pub use record::{
 use sample::Shared;
 use session::{Session, State};
 use spill::Spills;
+pub use streams::StreamCounts;
 use targets::Targets;
 
 /// Time between two samples.
@@ -75,6 +83,8 @@ pub struct Window {
 pub struct Remains {
     /// Counts and latencies of the counted part.
     pub tally: Tally,
+    /// What became of event streams, over the whole run.
+    pub streams: StreamCounts,
     /// The last sample.
     pub last: sample::Sample,
     /// For the log's end block.
@@ -120,6 +130,8 @@ struct Prepared {
     dialect: Dialect,
     requests: Requests,
     wrapping: Option<Wrapping>,
+    /// `host:port`, as its addresses name it.
+    authority: String,
 }
 
 /// A worker; see the module.
@@ -132,7 +144,18 @@ pub struct Worker<R: Ring, C: Clock> {
     ring: R,
     clock: C,
     now_ns: u64,
+    /// All slots, those of the sessions first; see `slots`.
     sessions: Vec<Session>,
+    /// How many of them are sessions.
+    count: u32,
+    /// And how many are their streams: as many, or none.
+    streams: u32,
+    /// What each helper answers.
+    helpers: Vec<Option<answers::Ask>>,
+    /// Requests of servers that wait to be answered.
+    asks: VecDeque<answers::Ask>,
+    /// Waits of lengths that servers chose: when they end, and the slot and its generation.
+    later: BinaryHeap<Reverse<(u64, u32, u32)>>,
     prepared: Vec<Prepared>,
     targets: Targets,
     /// The queues that a session waits in, one at a time; see the constants of `lists`.
@@ -158,6 +181,14 @@ pub struct Worker<R: Ring, C: Clock> {
     layers_begun: u64,
     /// Sessions whose layer has bytes to send and found no send buffer.
     unsent: VecDeque<u32>,
+    /// The ids of last events, of answers that can be resumed.
+    marks: Spills,
+    /// That of the answer that is being read.
+    mark: Vec<u8>,
+    /// When sessions that come back may ask for the rest of an answer.
+    resume_at: HashMap<u32, u64>,
+    /// Takes what a connection that is no session's cannot bring.
+    lent: Vec<u8>,
     ramp: Even,
     ramp_next: u32,
     reconnects: Pacer,
@@ -174,7 +205,12 @@ pub struct Worker<R: Ring, C: Clock> {
     ended: u32,
     established: u32,
     stood: u32,
+    /// TCP connections that stand; those beside the sessions are counted in.
     open: u32,
+    /// Those beside the sessions.
+    open_beside: u32,
+    /// Event streams that are open.
+    streaming: u32,
     recorder: Recorder,
     examples: Vec<Example>,
     next_sample_ns: u64,
@@ -197,6 +233,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         link: Option<LogLink>,
     ) -> Result<Self, wire::mcp::BuildError> {
         let count = plan.sessions_of(index);
+        let streams = if plan.limits.streams > 0 { count } else { 0 };
+        let slots = count + streams + plan.limits.helpers;
         let now_ns = clock.now_ns();
         let mut worker = Self {
             orders_seen: 0,
@@ -204,18 +242,29 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             ring,
             clock,
             now_ns,
-            sessions: (0..count).map(|_| Session::new(SESSION_ID_BYTES / 2)).collect(),
+            sessions: (0..slots)
+                .map(|slot| Session::new(if slot < count { SESSION_ID_BYTES / 2 } else { 0 }))
+                .collect(),
+            count,
+            streams,
+            helpers: vec![None; plan.limits.helpers as usize],
+            asks: VecDeque::with_capacity(if plan.limits.helpers > 0 { ASKS_MAX } else { 0 }),
+            later: BinaryHeap::with_capacity(streams as usize),
             prepared: Vec::new(),
             targets: Targets::default(),
             queues: std::array::from_fn(|id| Queue::new(id as u8)),
-            links: Links::new(count),
+            links: Links::new(slots),
             alive: Queue::new(0),
             alive_links: Links::new(count),
             // What was assigned and could not be sent comes back.
             due: VecDeque::with_capacity((plan.limits.due + count) as usize),
-            rearm: Vec::with_capacity(count as usize),
+            rearm: Vec::with_capacity(slots as usize),
             spills: Spills::new(),
             scratch: Vec::with_capacity(4096),
+            marks: Spills::new(),
+            mark: Vec::with_capacity(256),
+            resume_at: HashMap::new(),
+            lent: Vec::new(),
             reading: None,
             plain: Vec::new(),
             rendered: Vec::new(),
@@ -237,6 +286,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             established: 0,
             stood: 0,
             open: 0,
+            open_beside: 0,
+            streaming: 0,
             recorder: Recorder::new(index as u16, link),
             examples: Vec::new(),
             next_sample_ns: now_ns + SAMPLE_NS,
@@ -262,7 +313,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let ipv6 = target.address.is_ipv6();
         let wrapping = target.wrapping.as_ref().map(Wrapping::for_worker);
         let dialect = target.dialect;
-        self.prepared.push(Prepared { peer, ipv6, dialect, requests, wrapping });
+        let authority = target.url.authority();
+        self.prepared.push(Prepared { peer, ipv6, dialect, requests, wrapping, authority });
         self.targets.add();
         Ok(())
     }
@@ -291,6 +343,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             last: self.recorder.now,
             tally: self.recorder.tally,
             handshakes: self.recorder.handshakes,
+            streams: self.recorder.streams,
             examples: self.examples,
         }
     }
@@ -305,7 +358,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.take_orders();
         self.start_due()?;
         self.flush_outbox()?;
-        if self.finished() {
+        if self.finished()? {
             return Ok(true);
         }
         self.recorder.now.turns += 1;
@@ -371,6 +424,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     fn event(&mut self, session: u32, kind: EventKind, outcome: Outcome, detail: i32, value: u64) {
+        let session = self.owner(session);
         let target = self.sessions[session as usize].target;
         let at_ns = self.now_ns;
         self.recorder.event(&Event { at_ns, kind, session, target, outcome, detail, value });
@@ -385,16 +439,26 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         sample.tcp_open = u64::from(self.open);
         sample.session_established = u64::from(self.established);
         sample.session_stood = u64::from(self.stood);
-        sample.session_alive = u64::from(self.alive.len());
+        let asked = self.plan.heartbeat_ns > 0;
+        sample.session_alive = if asked { u64::from(self.alive.len()) } else { 0 };
+        sample.stream_open = u64::from(self.streaming);
         sample.queued = self.due.len() as u64;
         sample.in_flight = u64::from(self.queues[ANSWERING].len());
         sample.completions = stats.completions;
         sample.cq_overflow = stats.cq_overflow;
         self.window.sample.publish(sample);
-        let drained = self.stage == Stage::Drain
-            && self.due.is_empty()
-            && !self.sessions.iter().any(|s| s.state == State::Busy);
+        let drained = self.stage == Stage::Drain && !self.owes_answers();
         self.window.drained.store(drained, Ordering::Release);
+    }
+
+    /// Whether something that was due has not come to its end.
+    fn owes_answers(&self) -> bool {
+        let sessions = &self.sessions[..self.count as usize];
+        // A request may be what a connection is being made for.
+        let waits = |s: &Session| {
+            s.state == State::Busy || s.current.is_some_and(|current| current.op.is_load())
+        };
+        !self.due.is_empty() || !self.resume_at.is_empty() || sessions.iter().any(waits)
     }
 
     fn take_sample(&mut self) {
@@ -457,22 +521,20 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         });
     }
 
-    fn finished(&self) -> bool {
+    fn finished(&mut self) -> io::Result<bool> {
         match self.stage {
-            Stage::Abandon => true,
-            Stage::Cooldown => {
-                self.ended as usize == self.sessions.len()
-                    || self.now_ns >= self.orders.cooldown_until_ns()
-            }
-            Stage::Ramp | Stage::Warmup | Stage::Hold | Stage::Drain => false,
+            Stage::Abandon => Ok(true),
+            Stage::Cooldown if self.now_ns >= self.orders.cooldown_until_ns() => Ok(true),
+            Stage::Cooldown if self.ended == self.count => self.end_beside(),
+            Stage::Cooldown | Stage::Ramp | Stage::Warmup | Stage::Hold | Stage::Drain => Ok(false),
         }
     }
 
     /// Records what is still open at the end: nothing that was due or sent goes uncounted.
     fn give_up_the_rest(&mut self) {
-        for session in 0..self.sessions.len() as u32 {
-            self.fail_crossed(session);
-            self.end_request(session, Outcome::Unanswered, 0);
+        for slot in 0..self.sessions.len() as u32 {
+            self.fail_crossed(slot);
+            self.end_request(slot, Outcome::Unanswered, 0);
         }
         while let Some(due) = self.due.pop_front() {
             self.record_dropped(due);

@@ -8,6 +8,7 @@ use wire::mcp::Reply;
 
 use super::connect::outcome_of;
 use super::session::{After, Next, Standing, State};
+use super::slots::Role;
 use super::{Reading, Worker};
 use crate::clock::Clock;
 use crate::ops::Op;
@@ -48,13 +49,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         match c.kind {
             OpKind::Connect => match c.result {
                 Ok(_) => self.connected(session),
-                Err(errno) if self.takes_other_pair(session, errno) => {
-                    self.close(session, Next::OtherPair)
-                }
-                Err(errno) => {
-                    self.connect_failed(session, errno);
-                    self.close(session, self.next_attempt())
-                }
+                Err(errno) => self.connect_lost(session, errno),
             },
             OpKind::Send => match c.result {
                 Ok(len) => self.sent(session, len),
@@ -148,10 +143,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         {
             current.first_byte_ns = self.now_ns;
         }
+        let beside = session >= self.count;
+        if !beside && self.sessions[session as usize].marked {
+            self.marks.take(session, &mut self.mark);
+        }
         let mut at = 0;
         loop {
             let s = &mut self.sessions[session as usize];
             if s.state == State::Closing {
+                self.mark.clear();
                 return Ok(());
             }
             if std::mem::take(&mut s.spilled) {
@@ -161,7 +161,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 Reading::Received(buffer, len) => &self.ring.received(buffer, len)[at..],
                 Reading::Plain => &self.plain[at..],
             };
-            let side = Side::new(&self.wire_limits, &mut s.id, &mut self.scratch);
+            let (id, last_event) = match beside {
+                false => (&mut s.id, &mut self.mark),
+                true => (&mut self.lent, &mut s.id),
+            };
+            let side = Side {
+                limits: &self.wire_limits,
+                session: id,
+                last_event: Some(last_event),
+                spill: &mut self.scratch,
+            };
             let (used, event) = s.exchange.feed(input, side);
             at += used;
             let Some(event) = event else { break };
@@ -171,46 +180,75 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.spills.keep(session, &mut self.scratch);
             self.sessions[session as usize].spilled = true;
         }
+        if !beside {
+            self.sessions[session as usize].marked = !self.mark.is_empty();
+            if !self.mark.is_empty() {
+                self.marks.keep(session, &mut self.mark);
+            }
+        }
         Ok(())
     }
 
     fn on_event(&mut self, session: u32, event: Event) -> io::Result<()> {
+        match self.role(session) {
+            Role::Session => {}
+            Role::Stream(owner) => return self.on_stream_event(owner, event),
+            Role::Helper(_) => return self.on_helper_event(session, event),
+        }
         match event {
             Event::Answer(answer) => self.answered(session, &answer),
             Event::Idle => self.free_again(session),
             Event::Closed => self.reopen(session),
             Event::Interrupted => {
-                let v = wire::Violation::AnswerCutShort;
-                self.end_request(session, Outcome::Violation, v as i32);
-                self.sessions[session as usize].after = Some(After::Close);
+                self.interrupted(session);
                 Ok(())
             }
-            // Held streams are connections of their own; what a stream that answers a request
-            // carries besides the answer costs nothing but its bytes.
-            Event::StreamOpen
-            | Event::StreamEnd
-            | Event::StreamEvent
-            | Event::Notification(_)
-            | Event::ServerRequest { .. }
-            | Event::Endpoint
-            | Event::Unsolicited { .. }
-            | Event::Truncated { .. } => Ok(()),
+            Event::StreamEnd => {
+                // Of a resumed answer; it may end before that too.
+                let s = &self.sessions[session as usize];
+                if s.current.is_some() && s.after.is_none() {
+                    self.interrupted(session);
+                }
+                Ok(())
+            }
+            Event::Notification(_) => {
+                self.recorder.now.notifications += 1;
+                Ok(())
+            }
+            Event::ServerRequest { id, method } => {
+                self.asked(session, session, id, method);
+                Ok(())
+            }
+            Event::Unsolicited { .. } => {
+                self.recorder.now.unsolicited += 1;
+                Ok(())
+            }
+            // Held streams are connections of their own.
+            Event::StreamOpen | Event::StreamEvent | Event::Endpoint | Event::Truncated { .. } => {
+                Ok(())
+            }
         }
     }
 
     /// The connection may carry another request.
-    fn free_again(&mut self, session: u32) -> io::Result<()> {
+    pub(super) fn free_again(&mut self, session: u32) -> io::Result<()> {
         let s = &self.sessions[session as usize];
         let messages = s.layer.as_ref().is_some_and(|layer| layer.is_closed_by_peer());
-        if s.sending.is_some() && !messages {
+        if s.sending.is_some_and(|sending| !sending.answer) && !messages {
             // Answered before it was asked to the end: what is still being sent would be taken for
             // the next request.
             self.sessions[session as usize].after = Some(After::Close);
         }
-        self.carry_on(session)
+        if self.renews(session) { self.renew(session) } else { self.carry_on(session) }
     }
 
     pub(super) fn at_eof(&mut self, session: u32) -> io::Result<()> {
+        if session >= self.count {
+            return self.lose_beside(session, Outcome::Eof, 0);
+        }
+        if self.waits_elsewhere(session) {
+            return self.close(session, Next::Renew);
+        }
         match self.sessions[session as usize].exchange.eof() {
             Some(Event::Answer(answer)) => {
                 self.answered(session, &answer)?;
@@ -231,23 +269,48 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let s = &self.sessions[session as usize];
         let Some(current) = s.current else { return Ok(()) };
         let (outcome, detail) = outcome_of_reply(answer.reply);
-        if outcome.is_ok() && current.op != Op::Delete {
-            self.mark_alive(session);
+        let dialect = self.prepared[usize::from(s.target)].dialect;
+        if dialect.answers_on_stream() && outcome.is_ok() && current.op != Op::Initialized {
+            // It is accepted: the answer comes on the stream.
+            return Ok(());
         }
-        // The session stays among those that are waited for: an answer whose end never comes, as
-        // of an event stream that is left open, keeps its connection no longer than the timeout.
-        self.end_request(session, outcome, detail);
-        let after = self.what_follows(session, current.op, outcome, detail);
-        let s = &mut self.sessions[session as usize];
-        s.after = Some(after);
-        let lines = !self.prepared[usize::from(s.target)].dialect.is_http();
+        self.conclude(session, outcome, detail)?;
+        let lines = !dialect.is_http();
         if lines { self.carry_on(session) } else { Ok(()) }
     }
 
+    /// The request of a session is answered: records it, and decides what follows once its
+    /// connection is free.
+    pub(super) fn conclude(
+        &mut self,
+        session: u32,
+        outcome: Outcome,
+        detail: i32,
+    ) -> io::Result<()> {
+        let Some(current) = self.sessions[session as usize].current else { return Ok(()) };
+        if outcome.is_ok() && current.op != Op::Delete {
+            self.mark_alive(session);
+        }
+        // Nothing is to be resumed.
+        self.mark.clear();
+        // The session stays among those that are waited for: an answer whose end never comes, as
+        // of an event stream that is left open, keeps its connection no longer than the timeout.
+        self.end_request(session, outcome, detail);
+        let after = self.what_follows(session, current.op, outcome, detail)?;
+        self.sessions[session as usize].after = Some(after);
+        Ok(())
+    }
+
     /// Decides what follows an answer once the connection is free.
-    fn what_follows(&mut self, session: u32, op: Op, outcome: Outcome, detail: i32) -> After {
+    fn what_follows(
+        &mut self,
+        session: u32,
+        op: Op,
+        outcome: Outcome,
+        detail: i32,
+    ) -> io::Result<After> {
         let s = &mut self.sessions[session as usize];
-        match (op, outcome) {
+        Ok(match (op, outcome) {
             (Op::Initialize, Outcome::Ok) => {
                 s.standing = Standing::Accepted;
                 After::Confirm
@@ -266,8 +329,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             }
             (Op::Ping | Op::Call(_) | Op::Verify, Outcome::SessionGone) => {
                 self.alive.remove(&mut self.alive_links, session);
-                self.forget_session(session, outcome, detail);
-                After::OpenAgain
+                self.forget_session(session, outcome, detail)?;
+                self.after_lapse(session)
             }
             (Op::Verify, Outcome::Ok) => {
                 // Said here and not when it stands: this answer may end the connection.
@@ -275,13 +338,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 After::Establish
             }
             (Op::Verify, _) => After::Close,
-            (Op::Ping | Op::Call(_), _) => After::Free,
+            (Op::Ping | Op::Call(_) | Op::Stream | Op::Pong | Op::Decline, _) => {
+                s.lapses = if outcome.is_ok() { 0 } else { s.lapses };
+                After::Free
+            }
             (Op::Delete, _) => {
                 s.id.clear();
                 s.standing = Standing::Unknown;
                 After::Close
             }
-        }
+        })
     }
 
     fn mark_alive(&mut self, session: u32) {
@@ -292,6 +358,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// Sessions whose last answer is older than a heartbeat no longer count as alive.
     pub(super) fn expire_alive(&mut self) {
+        if self.plan.heartbeat_ns == 0 {
+            return;
+        }
         while let Some(session) = self.alive.front() {
             let answered_ns = self.sessions[session as usize].answered_ns;
             if answered_ns + self.plan.heartbeat_ns >= self.now_ns {
@@ -302,7 +371,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 }
 
-fn outcome_of_reply(reply: Reply) -> (Outcome, i32) {
+pub(super) fn outcome_of_reply(reply: Reply) -> (Outcome, i32) {
     let outcome = match reply {
         Reply::Ok => Outcome::Ok,
         Reply::HttpStatus(_) => Outcome::HttpStatus,

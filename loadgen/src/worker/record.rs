@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use latlog::{BlockBuilder, BlockKind, Event, EventKind, Outcome, Request};
 
 use super::sample::Sample;
+use super::streams::StreamCounts;
 use crate::ops::Op;
 
 /// Bytes of a block: at 12 bytes a request a few thousand records.
@@ -168,6 +169,8 @@ pub struct Recorder {
     pub tally: Tally,
     /// Times of TLS handshakes that came through, where there are any.
     pub handshakes: Option<Box<Latencies>>,
+    /// What became of event streams, over the whole run.
+    pub streams: StreamCounts,
     /// Responses since the last sample: sum and count for the live line's average.
     pub interval: Latencies,
     hold: std::ops::Range<u64>,
@@ -194,6 +197,7 @@ impl Recorder {
             losses: ByOutcome::default(),
             tally: Tally::default(),
             handshakes: None,
+            streams: StreamCounts::default(),
             interval,
             hold: u64::MAX..u64::MAX,
         }

@@ -62,6 +62,18 @@ fields! {
     session_stood,
     /// Event streams that have not ended.
     stream_open,
+    /// Event streams lost, by the server's will or with their connection.
+    stream_losses,
+    /// Notifications of servers.
+    notifications,
+    /// Requests of servers.
+    server_requests,
+    /// Of these, those that got no answer: none was to be had in time, or their id is too long.
+    server_requests_given_up,
+    /// Responses that belong to no request.
+    unsolicited,
+    /// Answers that broke off and were asked for again, from their last event on.
+    resumed,
     /// Requests that are due and wait for a session.
     queued,
     /// Requests sent and not answered to the end.

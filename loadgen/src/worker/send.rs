@@ -3,14 +3,18 @@
 use std::io;
 
 use latlog::{Outcome, Request};
-use wire::mcp::Fields;
+use wire::client::Expectation;
+use wire::mcp::{Fields, IdField};
 
 use super::Worker;
+use super::answers::Ask;
 use super::lists::{ANSWERING, OUTBOX};
-use super::session::{Current, Sending, Standing, State};
+use super::session::{Current, Sending, Session, Standing, State};
+use super::slots::Role;
 use crate::clock::Clock;
+use crate::dialect::Dialect;
 use crate::ops::Op;
-use crate::ring::{Op as RingOp, OpKind, Ring};
+use crate::ring::{Op as RingOp, OpKind, Ring, SendBuffer};
 use crate::schedule::Due;
 
 impl<R: Ring, C: Clock> Worker<R, C> {
@@ -19,6 +23,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.unqueue(session);
         let s = &mut self.sessions[session as usize];
         debug_assert!(s.current.is_none(), "a request is under way");
+        if std::mem::take(&mut s.marked) {
+            self.marks.forget(session);
+        }
         let idle_ns = if s.state == State::Idle { self.now_ns - s.since_ns } else { 0 };
         s.state = state;
         s.current = Some(Current {
@@ -36,53 +43,30 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Puts queued requests into the ring, entering the kernel after every few, so that a send is
     /// never far from its time stamp.
     pub(super) fn flush_outbox(&mut self) -> io::Result<()> {
-        let mut pushed = 0;
+        let (mut pushed, mut postponed) = (0, 0);
         self.send_unsent()?;
         while let Some(session) = self.queues[OUTBOX].front() {
+            let s = &self.sessions[session as usize];
+            if !s.open {
+                self.dial_for_request(session)?;
+                continue;
+            }
+            if s.sending.is_some_and(|sending| sending.answer) {
+                // An answer to the server is being sent; the request comes after it.
+                if postponed >= self.queues[OUTBOX].len() {
+                    break;
+                }
+                postponed += 1;
+                self.unqueue(session);
+                self.enqueue(OUTBOX, session);
+                continue;
+            }
             let Some(buffer) = self.ring.take_send_buffer() else {
                 self.recorder.now.send_buffer_waits += 1;
                 break;
             };
             self.unqueue(session);
-            let s = &mut self.sessions[session as usize];
-            let current = s.current.as_mut().expect("a session in the outbox has a request");
-            s.request_id = s.request_id.wrapping_add(1);
-            let requests = &self.prepared[usize::from(s.target)].requests;
-            let op = current.op;
-            let template = requests.get(op).expect("begun only where the dialect has it");
-            let fields = Fields::request(u64::from(s.request_id), &s.id);
-            if s.layer.is_some() {
-                self.send_layered(session, buffer)?;
-                pushed += 1;
-                if self.enough(pushed)? {
-                    break;
-                }
-                continue;
-            }
-            let written = template.render_to(self.ring.send_bytes_mut(buffer), &fields);
-            let ready = match template.expectation(&fields) {
-                Some(expectation) => s.exchange.expect(expectation).is_ok(),
-                None => true,
-            };
-            let (Some(len), true, None) = (written, ready, s.sending) else {
-                self.ring.release(buffer);
-                self.lose(session, Outcome::Violation, 0)?;
-                continue;
-            };
-            s.sending = Some(Sending { buffer, from: 0, to: len as u32 });
-            self.now_ns = self.clock.now_ns();
-            current.sent_ns = self.now_ns;
-            self.recorder.now.sent += u64::from(op.is_load() && !current.again);
-            self.recorder.now.bytes_out += len as u64;
-            s.armed.set(OpKind::Send);
-            self.enqueue(ANSWERING, session);
-            let send = RingOp::Send { buffer, from: 0, to: len as u32 };
-            // Nothing follows from the sending but of a notification over lines; see `sent`.
-            if op == Op::Initialized {
-                self.submit(session, send)?;
-            } else {
-                self.submit_quietly(session, send)?;
-            }
+            self.send_request(session, buffer)?;
             pushed += 1;
             if self.enough(pushed)? {
                 break;
@@ -102,6 +86,99 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         Ok(false)
     }
 
+    /// Sends the request of a session from the outbox.
+    fn send_request(&mut self, session: u32, buffer: SendBuffer) -> io::Result<()> {
+        let role = self.role(session);
+        let s = &mut self.sessions[session as usize];
+        s.request_id = s.request_id.wrapping_add(1);
+        if s.layer.is_some() {
+            return self.send_layered(session, buffer);
+        }
+        let op = s.current.as_ref().expect("what is in the outbox has a request").op;
+        let prepared = &self.prepared[usize::from(s.target)];
+        let template = prepared.requests.get(op).expect("begun only where the dialect has it");
+        let fields = fields(role, session, &self.sessions, &self.helpers, prepared.dialect);
+        let written = template.render_to(self.ring.send_bytes_mut(buffer), &fields);
+        let expectation = template.expectation(&fields);
+        let s = &mut self.sessions[session as usize];
+        let ready = expectation.is_none_or(|expected| s.exchange.expect(expected).is_ok());
+        let (Some(len), true, None) = (written, ready, s.sending) else {
+            self.ring.release(buffer);
+            return self.lose(session, Outcome::Violation, 0);
+        };
+        s.sending = Some(Sending { buffer, from: 0, to: len as u32, answer: false });
+        s.armed.set(OpKind::Send);
+        self.stamp_sent(session);
+        self.recorder.now.bytes_out += len as u64;
+        self.enqueue(ANSWERING, session);
+        let send = RingOp::Send { buffer, from: 0, to: len as u32 };
+        // Nothing follows from the sending but of a notification over lines; see `sent`.
+        if op == Op::Initialized {
+            self.submit(session, send)
+        } else {
+            self.submit_quietly(session, send)
+        }
+    }
+
+    /// The request of a session is handed to the kernel now, unless it already counts as sent.
+    pub(super) fn stamp_sent(&mut self, session: u32) {
+        self.now_ns = self.clock.now_ns();
+        let Some(current) = &mut self.sessions[session as usize].current else { return };
+        if current.sent_ns == 0 {
+            current.sent_ns = self.now_ns;
+            self.recorder.now.sent += u64::from(current.op.is_load() && !current.again);
+        }
+    }
+
+    /// Sends a message that is none of the outbox: an answer to the server over the connection
+    /// where it asked, or else the request for the rest of the session's own answer. Whether it is
+    /// on its way; it is not where no send buffer is free.
+    pub(super) fn send_apart(&mut self, session: u32, ask: Option<&Ask>) -> io::Result<bool> {
+        let s = &self.sessions[session as usize];
+        let op = ask.map_or(Op::Stream, |ask| ask.op);
+        let requests = &self.prepared[usize::from(s.target)].requests;
+        let template = requests.get(op).expect("looked for before");
+        let fields = match ask {
+            Some(ask) => ask.fields(&[]),
+            None => {
+                Fields { last_event: &self.mark, ..Fields::request(u64::from(s.request_id), &s.id) }
+            }
+        };
+        let expectation = template.expectation(&fields);
+        let layered = s.layer.is_some();
+        let (mut buffer, mut len) = (None, None);
+        if layered {
+            self.rendered.clear();
+            template.render(&mut self.rendered, &fields);
+        } else {
+            let Some(free) = self.ring.take_send_buffer() else { return Ok(false) };
+            buffer = Some(free);
+            len = template.render_to(self.ring.send_bytes_mut(free), &fields);
+        }
+        let s = &mut self.sessions[session as usize];
+        let ready = expectation.is_none_or(|expected| s.exchange.expect(expected).is_ok());
+        match (buffer, len) {
+            (Some(buffer), Some(len)) if ready => {
+                let to = len as u32;
+                s.sending = Some(Sending { buffer, from: 0, to, answer: ask.is_some() });
+                s.armed.set(OpKind::Send);
+                self.recorder.now.bytes_out += len as u64;
+                self.submit(session, RingOp::Send { buffer, from: 0, to })?;
+            }
+            (None, _) if ready => {
+                if let Some(layer) = &mut s.layer {
+                    layer.seal(&self.rendered, &mut self.layers);
+                }
+                self.send_output(session)?;
+            }
+            (buffer, _) => {
+                buffer.into_iter().for_each(|buffer| self.ring.release(buffer));
+                self.lose(session, Outcome::Violation, 0)?;
+            }
+        }
+        Ok(true)
+    }
+
     /// The kernel took `len` bytes of a request.
     pub(super) fn sent(&mut self, session: u32, len: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
@@ -110,7 +187,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if sending.from < sending.to {
             s.sending = Some(sending);
             s.armed.set(OpKind::Send);
-            let Sending { buffer, from, to } = sending;
+            let Sending { buffer, from, to, answer: _ } = sending;
             return self.submit(session, RingOp::Send { buffer, from, to });
         }
         s.sending = None;
@@ -118,12 +195,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             return self.sent_layered(session, sending.buffer);
         }
         self.ring.release(sending.buffer);
-        self.all_sent(session);
-        Ok(())
+        if sending.answer { Ok(()) } else { self.all_sent(session) }
     }
 
     /// Nothing of what a session had to send is left.
-    pub(super) fn all_sent(&mut self, session: u32) {
+    pub(super) fn all_sent(&mut self, session: u32) -> io::Result<()> {
         let s = &mut self.sessions[session as usize];
         let unanswered = s.exchange.expected().is_none() && s.state == State::Opening;
         let sent = |c: &Current| c.op == Op::Initialized && c.sent_ns > 0;
@@ -132,8 +208,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             s.standing = Standing::Confirmed;
             self.unqueue(session);
             self.end_request(session, Outcome::Ok, 0);
-            self.establish(session);
+            return self.establish(session);
         }
+        Ok(())
     }
 
     /// Records the end of the request of a session, if it has one. A load request that was never
@@ -193,5 +270,30 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             op: op.number(),
         };
         self.recorder.request(op, &request);
+    }
+}
+
+/// What the request of a slot carries beside its text.
+pub(super) fn fields<'a>(
+    role: Role,
+    slot: u32,
+    sessions: &'a [Session],
+    helpers: &'a [Option<Ask>],
+    dialect: Dialect,
+) -> Fields<'a> {
+    let s = &sessions[slot as usize];
+    match role {
+        Role::Session => Fields::request(u64::from(s.request_id), &s.id),
+        Role::Stream(owner) => {
+            // Nothing is awaited on the stream of a session.
+            let awaited = dialect.opening() == Some(Op::Discover);
+            let id = if awaited { u64::from(s.request_id) } else { Expectation::NO_ID };
+            let session = &sessions[owner as usize].id;
+            Fields { id: IdField::Number(id), session, last_event: &s.id }
+        }
+        Role::Helper(helper) => {
+            let ask = helpers[helper as usize].as_ref().expect("a helper has an answer to carry");
+            ask.fields(&sessions[ask.session as usize].id)
+        }
     }
 }

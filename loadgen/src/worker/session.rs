@@ -24,6 +24,8 @@ pub enum State {
     Idle,
     /// A load request is queued or under way.
     Busy,
+    /// The event stream that it was made for is open.
+    Streaming,
     /// Its DELETE is queued or under way.
     Deleting,
     /// FIN is sent; waits for the peer's.
@@ -41,6 +43,9 @@ pub enum Next {
     Reconnect,
     /// The same attempt from another pair of address and port, at once: the planned one is taken.
     OtherPair,
+    /// What was decided when its last request was answered, over another connection once there is
+    /// something to send.
+    Renew,
     /// The end.
     End,
 }
@@ -56,6 +61,10 @@ pub enum After {
     Free,
     /// The server has forgotten the session: open another one.
     OpenAgain,
+    /// The answer broke off to be resumed: ask for the rest.
+    Resume,
+    /// The server has forgotten the session too often: it ends.
+    GiveUp,
     /// Close, and then what [`Session::next`] says.
     Close,
 }
@@ -140,9 +149,11 @@ pub struct Sending {
     pub from: u32,
     /// Bytes of the request.
     pub to: u32,
+    /// Whether it answers a request of the server, and so is none.
+    pub answer: bool,
 }
 
-/// A session with its connection.
+/// A session with its connection; or a connection beside those of the sessions, see `slots`.
 #[derive(Debug)]
 pub struct Session {
     /// What it is doing.
@@ -175,6 +186,12 @@ pub struct Session {
     pub spilled: bool,
     /// Whether its layer waits for a send buffer.
     pub unsent: bool,
+    /// Whether the answer under way can be resumed from an event that the worker keeps.
+    pub marked: bool,
+    /// How often in a row the server has forgotten it before it answered a request.
+    pub lapses: u8,
+    /// How often the server has forgotten it.
+    pub forgotten: u16,
     /// Operations under way.
     pub armed: Armed,
     /// Request bytes under way.
@@ -191,7 +208,8 @@ pub struct Session {
     pub answered_ns: u64,
     /// JSON-RPC id of the latest request.
     pub request_id: u32,
-    /// The `Mcp-Session-Id`, empty where there is none.
+    /// The `Mcp-Session-Id`, empty where there is none; over HTTP+SSE the address of its messages.
+    /// Of a stream, the id of its last event.
     pub id: Vec<u8>,
     /// Reads the answers.
     pub exchange: Exchange,
@@ -221,6 +239,9 @@ impl Session {
             after: None,
             spilled: false,
             unsent: false,
+            marked: false,
+            lapses: 0,
+            forgotten: 0,
             armed: Armed::default(),
             sending: None,
             current: None,

@@ -186,6 +186,11 @@ impl Exchange {
         self.expected.as_ref()
     }
 
+    /// The wait that the event stream read last wants before it is opened again, ms.
+    pub fn retry_ms(&self) -> Option<u32> {
+        self.sse.retry_ms()
+    }
+
     /// The text kept of the last message: `result.protocolVersion`, or the raw token of a text id.
     /// Empty if there was none or it was too long.
     pub fn text(&self) -> &[u8] {

@@ -173,7 +173,8 @@ pub enum IdField<'a> {
 pub struct Fields<'a> {
     /// The JSON-RPC id; ignored by a template without one.
     pub id: IdField<'a>,
-    /// The `Mcp-Session-Id`, without header if empty; ignored where none belongs.
+    /// The `Mcp-Session-Id`, without header if empty; ignored where none belongs. For
+    /// [`Template::http_sse`], the path that POSTs of the session go to.
     pub session: &'a [u8],
     /// The `Last-Event-ID`, without header if empty; used by [`Operation::Stream`] only.
     pub last_event: &'a [u8],
@@ -222,6 +223,8 @@ enum Form {
     Post,
     /// An HTTP request without one.
     Bare,
+    /// An HTTP request with a body, to the address that the session's stream named.
+    Endpoint,
     /// A line.
     Line,
 }
@@ -254,6 +257,31 @@ impl Template {
         let form = if envelope.is_some() { Form::Post } else { Form::Bare };
         let head = head(target, operation)?;
         Ok(Self::assemble(target, operation, form, head, envelope))
+    }
+
+    /// Prepares an HTTP request of 2024-11-05 (HTTP+SSE): a POST goes to the address that the
+    /// stream's `endpoint` event named, given as [`Fields::session`] of every rendering, and is
+    /// only accepted there: its answer comes on the stream.
+    ///
+    /// # Errors
+    /// As [`Template::http`].
+    pub fn http_sse(target: &Target, operation: Operation<'_>) -> Result<Self, BuildError> {
+        let template = Self::http(target, operation)?;
+        if template.form != Form::Post {
+            return Ok(Self { takes_session: false, ..template });
+        }
+        let start = format!("POST {}", target.path).len();
+        let text = &template.text[start..];
+        let cut = |at: usize| at - start;
+        Ok(Self {
+            text: text.into(),
+            body_at: cut(template.body_at),
+            id_at: template.id_at.map(cut),
+            form: Form::Endpoint,
+            takes_session: false,
+            purpose: Purpose::Notification,
+            ..template
+        })
     }
 
     /// Prepares a line of newline-delimited JSON-RPC; of the target, only the revision and the
@@ -339,7 +367,8 @@ impl Template {
         };
         Some(Expectation {
             purpose: self.purpose,
-            carried_session: self.takes_session && !fields.session.is_empty(),
+            carried_session: (self.takes_session && !fields.session.is_empty())
+                || self.form == Form::Endpoint,
             stateless: self.stateless,
             head: false,
             id,
@@ -355,8 +384,12 @@ impl Template {
             IdField::Raw(token) => token,
         };
         let (head, body) = self.text.split_at(self.body_at);
+        if self.form == Form::Endpoint {
+            put(b"POST ");
+            put(fields.session);
+        }
         put(head);
-        if self.form == Form::Post {
+        if matches!(self.form, Form::Post | Form::Endpoint) {
             put(b"Content-Length: ");
             put(decimal((body.len() + id.len()) as u64, &mut [0; DIGITS]));
             put(b"\r\n");

@@ -293,3 +293,25 @@ fn statuses_and_messages_are_judged_together() {
     let scanned = crate::jsonrpc::scan(text, &limits).unwrap();
     assert_eq!(judge_message(&stateless, &scanned), Reply::Ok);
 }
+
+#[test]
+fn over_http_and_sse_a_post_goes_to_the_address_that_the_stream_named() {
+    let target = target(Revision::V2024_11_05);
+    let template = Template::http_sse(&target, CALL).unwrap();
+    let fields = Fields::request(7, b"/messages/?session_id=a1");
+    let text = render(&template, &fields);
+    assert!(
+        text.starts_with("POST /messages/?session_id=a1 HTTP/1.1\r\nHost: 127.0.0.11:8080\r\n")
+    );
+    assert!(!text.contains("Mcp-Session-Id"), "the address says which session it is");
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(text.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["id"], 7);
+    let expected = template.expectation(&fields).unwrap();
+    assert_eq!((expected.purpose, expected.id), (Purpose::Notification, 7), "only accepted");
+    assert!(expected.carried_session);
+    let stream = Template::http_sse(&target, Operation::Stream).unwrap();
+    let text = render(&stream, &Fields::request(0, b"/messages/?session_id=a1"));
+    assert!(text.starts_with("GET /mcp HTTP/1.1\r\n"), "{text}");
+    assert!(!text.contains("a1"), "{text}");
+}

@@ -9,6 +9,7 @@
 mod net;
 mod script;
 mod server;
+mod streams;
 mod time;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -22,7 +23,7 @@ use super::{
     RingStats, SendBuffer, Source,
 };
 use net::Net;
-pub use script::{Faults, Kernel, Script, Speaks, Style};
+pub use script::{Faults, Kernel, Script, Speaks, Streams, Style};
 pub use server::{Counts, Server};
 pub use time::{Dice, SimClock};
 

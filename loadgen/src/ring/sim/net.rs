@@ -419,7 +419,8 @@ impl Net {
             Event::ToServer { peer, conn, bytes } => {
                 let faults = self.faults(peer);
                 let outs = self.servers[peer].take(conn, &bytes, now_ns, &faults, &mut self.dice);
-                for Out { at_ns, bytes, then } in outs {
+                for Out { at_ns, bytes, then, over } in outs {
+                    let conn = over.unwrap_or(conn);
                     self.push(at_ns, Event::FromServer { peer, conn, bytes, then });
                 }
             }

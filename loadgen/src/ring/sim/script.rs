@@ -78,6 +78,27 @@ pub enum Speaks {
     Plain,
     /// MCP with sessions as lines.
     Lines,
+    /// MCP over HTTP+SSE (2024-11-05).
+    HttpSse,
+}
+
+/// Event streams, and what they carry beside answers.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    /// Whether sessions may have one; 405 otherwise.
+    pub offered: bool,
+    /// How long one lives; without end where it is empty.
+    pub life_ns: Range<u64>,
+    /// Answers that come with a notification, and with a request of the server, on the session's
+    /// stream: a probability.
+    pub chatter: f64,
+    /// Answers that the server gives only once its own request is answered: a probability, of those
+    /// that are event streams (and of all over lines).
+    pub asks: f64,
+    /// Answers that break off to be resumed: a probability, of those that are event streams.
+    pub interrupts: f64,
+    /// The wait that it wants before a stream is opened again, or an answer resumed.
+    pub retry_ms: u64,
 }
 
 /// How a server frames its answers: probabilities, of which the rest is JSON with a length.
@@ -147,6 +168,8 @@ pub struct Script {
     pub session_limit: usize,
     /// How it frames answers.
     pub style: Style,
+    /// Its event streams.
+    pub streams: Streams,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -165,6 +188,7 @@ impl Script {
             silent: Vec::new(),
             session_limit: usize::MAX,
             style: Style::default(),
+            streams: Streams::default(),
             faults: Faults::default(),
         }
     }
@@ -202,6 +226,15 @@ impl Script {
         if share(1.0) > 0.9 {
             script.style.closing = 1.0;
         }
+        script.streams = Streams {
+            offered: share(1.0) < 0.8,
+            // Where a session is its stream, each end is a failure.
+            life_ns: 0..if speaks == Speaks::HttpSse { 0 } else { (share(1.0) * 3e9) as u64 },
+            chatter: share(0.5),
+            asks: share(0.5),
+            interrupts: share(0.5),
+            retry_ms: (share(1.0) * 50.0) as u64,
+        };
         script.faults = Faults {
             http_error: share(0.2),
             rpc_error: share(0.2),

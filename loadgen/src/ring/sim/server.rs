@@ -27,6 +27,8 @@ pub(super) struct Out {
     pub at_ns: u64,
     pub bytes: Vec<u8>,
     pub then: Then,
+    /// The connection, where it is not the one that asked.
+    pub over: Option<u64>,
 }
 
 /// The server's side of a connection.
@@ -57,6 +59,16 @@ pub struct Counts {
     pub deleted: u64,
     /// Pings read.
     pub pings: u64,
+    /// Event streams opened.
+    pub streams: u64,
+    /// Own requests sent.
+    pub asked: u64,
+    /// Of these, answered.
+    pub told: u64,
+    /// Answers that broke off, and those asked for again.
+    pub broken: u64,
+    /// See `broken`.
+    pub resumed: u64,
 }
 
 /// See the module.
@@ -69,6 +81,13 @@ pub struct Server {
     /// Ids of sessions that are gone by a fault, so that asking for them is no misuse.
     gone: BTreeSet<String>,
     next_session: u64,
+    /// The connections of streams that are open, by session.
+    pub(super) streams: BTreeMap<String, u64>,
+    /// What waits for the answer to a request of its own, by that one's id.
+    pub(super) withheld: BTreeMap<String, Out>,
+    /// Answers that broke off, by session and the event that came last.
+    pub(super) broken: BTreeMap<(String, String), String>,
+    pub(super) next_event: u64,
     /// What it has counted.
     pub counts: Counts,
     /// What a client must not do and did.
@@ -76,22 +95,26 @@ pub struct Server {
 }
 
 /// A request, taken apart.
-struct Request {
-    method: String,
-    session: Option<String>,
-    rpc: String,
-    id: Option<u64>,
+pub(super) struct Request {
+    pub method: String,
+    pub path: String,
+    pub session: Option<String>,
+    pub last_event: Option<String>,
+    pub rpc: String,
+    pub id: Option<u64>,
+    /// The id of the server's request that this message answers, as JSON.
+    pub answers: Option<String>,
 }
 
 /// An answer before it is framed.
-struct Reply {
-    status: u16,
-    json: Option<String>,
-    session: Option<String>,
+pub(super) struct Reply {
+    pub status: u16,
+    pub json: Option<String>,
+    pub session: Option<String>,
 }
 
 impl Reply {
-    fn bare(status: u16) -> Self {
+    pub fn bare(status: u16) -> Self {
         Self { status, json: None, session: None }
     }
 
@@ -108,6 +131,10 @@ impl Server {
             sessions: HashMap::new(),
             gone: BTreeSet::new(),
             next_session: 0,
+            streams: BTreeMap::new(),
+            withheld: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            next_event: 0,
             counts: Counts::default(),
             misuse: Vec::new(),
         }
@@ -126,6 +153,9 @@ impl Server {
     /// Forgets everything, as a restart does; the connections that break.
     pub(super) fn kill(&mut self) -> BTreeMap<u64, Conn> {
         self.gone.extend(self.sessions.drain().map(|(id, _)| id));
+        self.streams.clear();
+        self.withheld.clear();
+        self.broken.clear();
         std::mem::take(&mut self.conns)
     }
 
@@ -147,9 +177,9 @@ impl Server {
     ) -> Vec<Out> {
         let Some(conn) = self.conns.get_mut(&id) else { return Vec::new() };
         if conn.deaf {
-            return vec![Out { at_ns: now_ns, bytes: Vec::new(), then: Then::Reset }];
+            return vec![Out { at_ns: now_ns, bytes: Vec::new(), then: Then::Reset, over: None }];
         }
-        if conn.busy {
+        if conn.busy && self.script.speaks != Speaks::Lines {
             self.misuse.push("a request before the answer to the one before".into());
         }
         conn.inbox.extend_from_slice(bytes);
@@ -159,8 +189,11 @@ impl Server {
             return self.perhaps_early(id, now_ns, faults, dice);
         };
         conn.inbox.drain(..len);
-        if !conn.inbox.is_empty() {
+        if !conn.inbox.is_empty() && !lines {
             self.misuse.push("two requests in one piece".into());
+        }
+        if let Some(token) = &request.answers {
+            return self.told(token, lines, now_ns);
         }
         let work_ns = dice.within(&self.script.service_ns);
         let done_ns = self.script.done_ns(now_ns, work_ns);
@@ -172,18 +205,31 @@ impl Server {
             conn.stage = 2;
             return Vec::new();
         }
-        conn.busy = true;
+        if std::mem::replace(&mut conn.busy, true) && lines {
+            self.misuse.push("a request before the answer to the one before".into());
+        }
         if covers(&self.script.silent, now_ns) || dice.chance(faults.silent) {
             return Vec::new();
         }
         if dice.chance(faults.garbage) {
             conn.deaf = true;
             let bytes = b"\x16\x03\x01 nonsense\n\r\n\r\n".to_vec();
-            return vec![Out { at_ns: done_ns, bytes, then: Then::Finish }];
+            return vec![Out { at_ns: done_ns, bytes, then: Then::Finish, over: None }];
+        }
+        if let Some(outs) = self.stream(id, &request, done_ns, faults, dice) {
+            return outs;
         }
         let reply = self.judge(id, &request, faults, dice);
+        if self.script.speaks == Speaks::HttpSse {
+            return self.answer_on_stream(id, &request, &reply, done_ns);
+        }
+        if let Some(outs) = self.answer_in_parts(id, &request, &reply, done_ns, dice) {
+            return outs;
+        }
         let outs = self.frame(&reply, lines, done_ns, faults, dice);
-        break_off(outs, faults, dice)
+        let mut outs = break_off(outs, faults, dice);
+        self.chatter(&request, done_ns, &mut outs, dice);
+        outs
     }
 
     /// An answer to a request that is not whole yet, as servers give that dislike its beginning.
@@ -206,7 +252,7 @@ impl Server {
             (false, _) => b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec(),
         };
         conn.deaf = true;
-        vec![Out { at_ns: now_ns, bytes, then: Then::Wait }]
+        vec![Out { at_ns: now_ns, bytes, then: Then::Wait, over: None }]
     }
 
     fn judge(&mut self, conn: u64, request: &Request, faults: &Faults, dice: &mut Dice) -> Reply {
@@ -221,6 +267,7 @@ impl Server {
             Speaks::Plain => Reply::json("\"hello\"".into()),
             Speaks::Stateless => self.judge_stateless(request),
             Speaks::Sessions => self.judge_session(request, faults, dice),
+            Speaks::HttpSse => self.judge_posted(request, faults, dice),
             Speaks::Lines => self.judge_line(conn, request),
         };
         let Some(id) = request.id else { return reply };
@@ -286,7 +333,31 @@ impl Server {
         self.in_session(request)
     }
 
-    fn in_session(&mut self, request: &Request) -> Reply {
+    /// Whether it has a session.
+    pub(super) fn has(&self, session: &str) -> bool {
+        self.sessions.contains_key(session)
+    }
+
+    /// Whether it had a session once.
+    pub(super) fn had(&self, session: &str) -> bool {
+        self.gone.contains(session)
+    }
+
+    /// Forgets a session.
+    pub(super) fn forget(&mut self, session: &str) {
+        self.sessions.remove(session);
+        self.gone.insert(session.to_owned());
+    }
+
+    /// A session that a stream names.
+    pub(super) fn admit(&mut self, dice: &mut Dice) -> String {
+        self.next_session += 1;
+        let id = format!("{:016x}-{:08x}", dice.number(), self.next_session);
+        self.sessions.insert(id.clone(), false);
+        id
+    }
+
+    pub(super) fn in_session(&mut self, request: &Request) -> Reply {
         match (request.method.as_str(), request.rpc.as_str()) {
             ("DELETE", _) => Reply::bare(405),
             (_, "notifications/initialized") => Reply::bare(202),
@@ -346,7 +417,7 @@ impl Server {
         if lines {
             let noise = if dice.chance(0.1) { NOTICE_LINE } else { "" };
             let bytes = format!("{noise}{json}\n").into_bytes();
-            return vec![Out { at_ns, bytes, then: Then::Free }];
+            return vec![Out { at_ns, bytes, then: Then::Free, over: None }];
         }
         let style = &self.script.style;
         let sse = reply.status == 200 && !json.is_empty() && dice.chance(style.sse);
@@ -380,13 +451,14 @@ impl Server {
         let mut at_ns = at_ns;
         let mut out = |(n, part): (usize, String)| {
             at_ns += if n > 0 { dice.below(2_000_000) } else { 0 };
-            Out { at_ns, bytes: part.into(), then: if n == last { then } else { Then::Wait } }
+            let then = if n == last { then } else { Then::Wait };
+            Out { at_ns, bytes: part.into(), then, over: None }
         };
         parts.into_iter().enumerate().map(&mut out).collect()
     }
 }
 
-const INITIALIZED: &str =
+pub(super) const INITIALIZED: &str =
     r#"{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}"#;
 const CALLED: &str = r#"{"content":[{"type":"text","text":"hello"}],"isError":false}"#;
 const COMPLETE: &str = r#"{"resultType":"complete","content":[{"type":"text","text":"hi"}]}"#;
@@ -395,7 +467,7 @@ const DISCOVERED: &str =
 const NOTICE_LINE: &str =
     "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"data\":\"x\"}}\n";
 
-fn result(id: u64, result: &str) -> String {
+pub(super) fn result(id: u64, result: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
 }
 
@@ -450,8 +522,10 @@ fn break_off(mut outs: Vec<Out>, faults: &Faults, dice: &mut Dice) -> Vec<Out> {
 /// The first line and its request, if it is whole.
 fn split_line(inbox: &[u8]) -> Option<(usize, Request)> {
     let end = inbox.iter().position(|&b| b == b'\n')?;
-    let (rpc, id) = parse_rpc(&inbox[..end]);
-    Some((end + 1, Request { method: String::new(), session: None, rpc, id }))
+    let (rpc, id, answers) = parse_rpc(&inbox[..end]);
+    let (method, path) = (String::new(), String::new());
+    let request = Request { method, path, session: None, last_event: None, rpc, id, answers };
+    Some((end + 1, request))
 }
 
 /// The first HTTP request and its length, if it is whole.
@@ -459,25 +533,35 @@ fn split_http(inbox: &[u8]) -> Option<(usize, Request)> {
     let head_end = inbox.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&inbox[..head_end]).expect("a client's head is text");
     let mut lines = head.split("\r\n");
-    let method = lines.next()?.split(' ').next()?.to_owned();
-    let (mut session, mut length) = (None, 0);
+    let mut words = lines.next()?.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
+    let (mut session, mut last_event, mut length) = (None, None, 0);
     for line in lines {
         let Some((name, value)) = line.split_once(": ") else { continue };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().expect("a length is a number"),
             "mcp-session-id" => session = Some(value.to_owned()),
+            "last-event-id" => last_event = Some(value.to_owned()),
             _ => {}
         }
     }
     let body = inbox.get(head_end..head_end + length)?;
-    let (rpc, id) = if body.is_empty() { (String::new(), None) } else { parse_rpc(body) };
-    Some((head_end + length, Request { method, session, rpc, id }))
+    let (rpc, id, answers) = match body.is_empty() {
+        true => (String::new(), None, None),
+        false => parse_rpc(body),
+    };
+    Some((head_end + length, Request { method, path, session, last_event, rpc, id, answers }))
 }
 
-fn parse_rpc(body: &[u8]) -> (String, Option<u64>) {
+/// The method and the id of a message, or the id of what it answers.
+fn parse_rpc(body: &[u8]) -> (String, Option<u64>, Option<String>) {
     let value: Value = serde_json::from_slice(body).expect("a client's message is JSON");
+    if value["method"].is_null() {
+        assert!(value["result"].is_object() || value["error"]["code"] == -32601, "{value}");
+        return (String::new(), None, Some(value["id"].to_string()));
+    }
     assert!(value["params"].is_object(), "every message has params: {value}");
-    (value["method"].as_str().expect("a method").to_owned(), value["id"].as_u64())
+    (value["method"].as_str().expect("a method").to_owned(), value["id"].as_u64(), None)
 }
 
 /// The id of a message whose beginning has come, where that is certain.

@@ -1,34 +1,45 @@
 //! What must hold for a worker between any two turns.
 
+use std::cmp::Reverse;
+
 use crate::clock::Clock;
 use crate::ring::OpKind;
 use crate::ring::Ring;
 use crate::schedule::BACKOFF_STEPS;
 use crate::worker::Worker;
 use crate::worker::lists::{ANSWERING, BACKOFF, CONNECTING, HANDSHAKING, IDLE, OUTBOX};
-use crate::worker::session::{Session, State};
+use crate::worker::session::{NO_TARGET, Session, State};
 
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// Panics with the session that breaks a rule.
     pub(super) fn check(&self) {
         let (mut open, mut established, mut ended) = (0, 0, 0);
+        let (mut open_beside, mut streaming) = (0, 0);
         for (number, s) in self.sessions.iter().enumerate() {
             self.check_queue(number as u32, s);
+            let beside = number >= self.count as usize;
+            open_beside += u32::from(beside && s.open);
+            streaming += u32::from(s.state == State::Streaming);
             let what = || format!("session {number}: {s:?}");
             open += u32::from(s.open);
             established += u32::from(s.established);
-            ended += u32::from(s.state == State::Ended);
-            assert!(s.open || !s.established, "established and not open: {}", what());
+            ended += u32::from(s.state == State::Ended && !beside);
+            let on_stream = s.target != NO_TARGET
+                && self.prepared[usize::from(s.target)].dialect.answers_on_stream();
+            // It may be between two connections and go on.
+            let renews = self.plan.fresh || on_stream;
+            assert!(s.open || !s.established || renews, "established and not open: {}", what());
             let stands = matches!(
                 s.state,
                 State::Handshaking
                     | State::Opening
                     | State::Idle
                     | State::Busy
+                    | State::Streaming
                     | State::Deleting
                     | State::Finishing
             );
-            assert_eq!(s.open, stands, "open or not: {}", what());
+            assert!(s.open == stands || (renews && stands), "open or not: {}", what());
             if s.open {
                 let receives =
                     s.armed.has(OpKind::Receive) || self.rearm.contains(&(number as u32));
@@ -40,6 +51,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             }
             let rests = matches!(s.state, State::Waiting | State::BackingOff | State::Ended);
             assert!(!rests || s.armed.is_empty(), "something is under way: {}", what());
+            assert!(!beside || !s.established && s.crossed.is_none(), "no session: {}", what());
             assert!(!rests || s.current.is_none(), "a request without a connection: {}", what());
             assert!(
                 s.state != State::Closing || !s.armed.is_empty(),
@@ -49,7 +61,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             assert_eq!(s.sending.is_some(), s.armed.has(OpKind::Send), "{}", what());
         }
         assert_eq!((self.open, self.established, self.ended), (open, established, ended));
-        assert!(self.alive.len() as usize <= self.sessions.len());
+        assert_eq!((self.open_beside, self.streaming), (open_beside, streaming));
+        assert!(self.alive.len() <= self.count);
+        assert!(self.mark.is_empty() && self.lent.is_empty());
         assert!(self.due.len() <= self.plan.limits.due as usize + self.sessions.len());
         let assigned = self.sessions.iter().filter(|s| s.assigned).count();
         assert_eq!(self.targets.assigned_total() as usize, assigned);
@@ -59,7 +73,14 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// A session that waits is in the queue that will wake it.
     fn check_queue(&self, number: u32, s: &Session) {
         let queue = self.links.queue_of(number).map(usize::from);
+        let waits_later = || {
+            let mut all = self.later.iter();
+            all.any(|&Reverse((_, slot, generation))| (slot, generation) == (number, s.generation))
+        };
+        let beside = number >= self.count;
         let fine = match s.state {
+            State::BackingOff if beside => queue.is_none() && waits_later(),
+            State::Streaming => queue.is_none() && beside,
             State::Waiting | State::Closing | State::Ended => queue.is_none(),
             State::BackingOff => {
                 queue.is_some_and(|q| (BACKOFF..BACKOFF + usize::from(BACKOFF_STEPS)).contains(&q))

@@ -8,6 +8,7 @@ mod ends;
 mod limit;
 mod moves;
 mod seeds;
+mod streams;
 mod truth;
 
 use std::collections::BTreeMap;
@@ -113,6 +114,7 @@ fn target(n: usize, speaks: Speaks) -> Target {
         Speaks::Stateless => ("http", Dialect::Mcp(Revision::V2026_07_28)),
         Speaks::Plain => ("http", Dialect::Http),
         Speaks::Lines => ("tcp", Dialect::Lines(Revision::V2025_11_25)),
+        Speaks::HttpSse => ("http", Dialect::HttpSse(Revision::V2024_11_05)),
     };
     let url: crate::plan::target::TargetUrl =
         format!("{scheme}://127.0.0.{}:8080/mcp", n + 11).parse().expect("a target");
@@ -148,6 +150,7 @@ struct Run {
 struct Finished {
     tally: Tally,
     last: super::sample::Sample,
+    streams: super::StreamCounts,
     requests: Vec<Request>,
     events: Vec<Event>,
     hold: Range<u64>,
@@ -160,7 +163,7 @@ impl Run {
         let clock = SimClock::new(BEGIN_NS, case.tick_ns);
         let limits = &plan.limits;
         let ring = RingConfig {
-            slots: limits.sessions,
+            slots: limits.slots(),
             entries: limits.ring_entries,
             recv_buffers: limits.recv_buffers,
             recv_buffer_bytes: limits.recv_buffer_bytes,
@@ -240,7 +243,7 @@ impl Run {
     }
 
     fn all_established(&self) -> bool {
-        self.worker.established as usize == self.worker.sessions.len()
+        self.worker.established == self.worker.count
     }
 
     /// Ramps up until all sessions stand, `most_ns` at the longest, and announces the hold.
@@ -259,25 +262,25 @@ impl Run {
             self.orders.end_load(self.now_ns());
         }
         let drained = |run: &Self| {
-            let open = !run.worker.due.is_empty() || run.worker.queues[ANSWERING].len() > 0;
+            let open = run.worker.owes_answers() || run.worker.queues[ANSWERING].len() > 0;
             run.worker.stage == Stage::Drain && !open
         };
         self.turn_until(self.now_ns() + self.plan.timeout_ns + 2 * NOTICE_NS, drained);
-        let count = self.worker.sessions.len() as u64;
+        let count = u64::from(self.worker.count);
         let limit_ns = 2 * self.plan.timeout_ns + count * MS + 10 * S;
         let until_ns = self.now_ns() + limit_ns;
         self.orders.cool_down(self.now_ns(), until_ns);
         while !self.turn() {
             assert!(self.now_ns() < until_ns + S, "the cool-down does not end");
         }
-        let ended = self.worker.ended as usize == self.worker.sessions.len();
+        let ended = self.worker.ended == self.worker.count;
         assert!(ended, "{} of {count} sessions ended in time", self.worker.ended);
         self.end()
     }
 
     /// Takes apart a worker that has had its last turn.
     fn end(mut self) -> Finished {
-        if self.worker.ended as usize == self.worker.sessions.len() {
+        if self.worker.ended == self.worker.count {
             self.worker.ring.assert_all_home();
         }
         for server in self.worker.ring.servers() {
@@ -293,6 +296,7 @@ impl Run {
         let finished = Finished {
             tally: remains.tally,
             last: remains.last,
+            streams: remains.streams,
             requests,
             events,
             hold,
@@ -408,10 +412,18 @@ impl Finished {
     fn check_events(&self) {
         let mut open: BTreeMap<u32, bool> = BTreeMap::new();
         let mut ended: BTreeMap<u32, bool> = BTreeMap::new();
+        let mut streams: BTreeMap<u32, bool> = BTreeMap::new();
         for e in &self.events {
             let over = ended.insert(e.session, e.kind == EventKind::Ended);
             assert_ne!(over, Some(true), "after its end: {e:?}");
             match e.kind {
+                EventKind::StreamOpen => {
+                    assert!(!streams.insert(e.session, true).unwrap_or(false), "{e:?}");
+                }
+                EventKind::StreamEnd => {
+                    assert_eq!(streams.insert(e.session, false), Some(true), "not open: {e:?}");
+                    check_reason(e.outcome, e.detail, || format!("{e:?}"));
+                }
                 EventKind::Connected => {
                     open.insert(e.session, true);
                 }
@@ -428,10 +440,7 @@ impl Finished {
                     check_reason(e.outcome, e.detail, || format!("{e:?}"));
                     assert_ne!(e.outcome, Outcome::Ok, "a loss has a reason: {e:?}");
                 }
-                EventKind::Ended
-                | EventKind::StreamOpen
-                | EventKind::StreamEnd
-                | EventKind::Handshake => {}
+                EventKind::Ended | EventKind::Handshake => {}
             }
         }
     }
