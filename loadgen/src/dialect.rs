@@ -220,3 +220,32 @@ fn wire_target(url: &TargetUrl, dialect: Dialect, work: &Work) -> wire::mcp::Tar
         client_version: env!("CARGO_PKG_VERSION").into(),
     }
 }
+
+/// The path of an `endpoint` event: it may be a whole address, which has to be of the same origin.
+pub fn endpoint_path<'a>(text: &'a [u8], authority: &str) -> Option<&'a [u8]> {
+    if text.starts_with(b"/") {
+        return Some(text);
+    }
+    let rest = match text.iter().position(|&b| b == b':') {
+        Some(at) if text[at..].starts_with(b"://") => {
+            text[at + 3..].strip_prefix(authority.as_bytes())?
+        }
+        _ => text,
+    };
+    rest.starts_with(b"/").then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::endpoint_path;
+
+    #[test]
+    fn an_endpoint_is_a_path_or_an_address_of_the_same_origin() {
+        let path = |text: &'static str| endpoint_path(text.as_bytes(), "a:81");
+        assert_eq!(path("/messages/?id=1"), Some(&b"/messages/?id=1"[..]));
+        assert_eq!(path("http://a:81/m?u=http://b/"), Some(&b"/m?u=http://b/"[..]));
+        assert_eq!(path("http://b:81/m"), None);
+        assert_eq!(path("http://a:811/m"), None);
+        assert_eq!(path("messages"), None);
+    }
+}

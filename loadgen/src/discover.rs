@@ -1,6 +1,7 @@
 //! Asks each target, before the run and over one ordinary connection, what it speaks: which era
 //! and revision, and whether it answers the request that will be the load. Blocking and bounded.
 
+mod events;
 mod stream;
 
 use std::io::ErrorKind;
@@ -16,6 +17,7 @@ use crate::mix::Mix;
 use crate::ops::Op;
 use crate::plan::target::{Framing, TargetUrl};
 use crate::plan::{Target, Work};
+use events::{Events, token_of};
 use stream::Stream;
 
 /// Which revision the user wants.
@@ -35,6 +37,14 @@ impl Wanted {
             Wanted::Any => true,
             Wanted::Sessions => era == Era::Sessions,
             Wanted::Exactly(revision) => revision.era() == era,
+        }
+    }
+
+    /// The same of a server that has sessions.
+    fn older(self) -> Self {
+        match self {
+            Wanted::Any | Wanted::Sessions => Wanted::Sessions,
+            Wanted::Exactly(revision) => Wanted::Exactly(revision),
         }
     }
 }
@@ -71,11 +81,22 @@ pub fn discover(
         .map_err(|e| fail(format!("cannot resolve '{}' ({e}): check the name", url.host)))?;
     let wrapping = wrapping(url, work).map_err(|e| fail(e.to_string()))?;
     let stream = Stream::connect(&addresses, wrapping.as_ref(), timeout).map_err(fail)?;
-    let mut probe = Probe { stream, url, wrapping: wrapping.as_ref(), timeout };
+    let mut probe =
+        Probe { stream, url, wrapping: wrapping.as_ref(), timeout, events: None, refused: false };
     let dialect = match (url.scheme.framing, work.protocol) {
         (Framing::Http, Protocol::Http) => Dialect::Http,
         (Framing::Http, Protocol::Mcp) => {
-            Dialect::Mcp(probe.revision(Dialect::Mcp, wanted, work).map_err(fail)?)
+            match probe.revision(Dialect::Mcp, wanted, work) {
+                Ok(revision) => Dialect::Mcp(revision),
+                // 2025-11-25, "Backwards Compatibility": then it may be a server of 2024-11-05.
+                Err(cause) if probe.refused && wanted.allows(Era::Sessions) => {
+                    let found = probe.reconnect();
+                    let found =
+                        found.and_then(|()| probe.revision(Dialect::HttpSse, wanted.older(), work));
+                    Dialect::HttpSse(found.map_err(|_| fail(cause))?)
+                }
+                Err(cause) => return Err(fail(cause)),
+            }
         }
         (Framing::Lines | Framing::WebSocket, _) => {
             Dialect::Lines(probe.revision(Dialect::Lines, wanted, work).map_err(fail)?)
@@ -92,6 +113,10 @@ struct Probe<'a> {
     url: &'a TargetUrl,
     wrapping: Option<&'a Wrapping>,
     timeout: Duration,
+    /// Where answers come, over HTTP+SSE.
+    events: Option<Events>,
+    /// Whether the POST of `initialize` was answered with a client error.
+    refused: bool,
 }
 
 impl Probe<'_> {
@@ -121,8 +146,12 @@ impl Probe<'_> {
             Wanted::Any | Wanted::Sessions => Revision::V2025_11_25,
         };
         let mut session = Vec::new();
+        if dialect(offered).answers_on_stream() {
+            self.open_events(dialect(offered), work, &mut session)?;
+        }
         let answer = self.ask(dialect(offered), work, Op::Initialize, &mut session)?;
         if !answer.reply.is_ok() {
+            self.refused = matches!(answer.status, 400..500);
             return Err(self.without_sessions(dialect, wanted, work, &answer));
         }
         let agreed = answer.revision.ok_or("initialize was answered without a known revision")?;
@@ -131,9 +160,7 @@ impl Probe<'_> {
                 "speaks MCP {agreed}, not {offered}: use --mcp-revision {agreed} or auto"
             ));
         }
-        if !session.is_empty() {
-            let _ = self.ask(dialect(agreed), work, Op::Delete, &mut session);
-        }
+        self.leave(dialect(agreed), work, &mut session);
         Ok(agreed)
     }
 
@@ -169,6 +196,9 @@ impl Probe<'_> {
     ) -> Result<(), String> {
         self.reconnect()?;
         let mut session = Vec::new();
+        if dialect.answers_on_stream() {
+            self.open_events(dialect, work, &mut session)?;
+        }
         if dialect.opening() == Some(Op::Initialize) {
             let opened = self.ask(dialect, work, Op::Initialize, &mut session)?;
             if !opened.reply.is_ok() {
@@ -181,9 +211,7 @@ impl Probe<'_> {
             work.mix = Mix::single(Load::ToolsList);
             (answer, call) = self.try_calls(dialect, work, &mut session)?;
         }
-        if !session.is_empty() {
-            let _ = self.ask(dialect, work, Op::Delete, &mut session);
-        }
+        self.leave(dialect, work, &mut session);
         if answer.reply.is_ok() {
             return Ok(());
         }
@@ -217,6 +245,13 @@ impl Probe<'_> {
         Ok(last)
     }
 
+    /// Ends a session.
+    fn leave(&mut self, dialect: Dialect, work: &Work, session: &mut Vec<u8>) {
+        if self.events.take().is_none() && !session.is_empty() {
+            let _ = self.ask(dialect, work, Op::Delete, session);
+        }
+    }
+
     fn reconnect(&mut self) -> Result<(), String> {
         let address = self.stream.address();
         self.stream = Stream::connect(&[address], self.wrapping, self.timeout)?;
@@ -243,16 +278,23 @@ impl Probe<'_> {
             return Ok(unasked());
         };
         exchange.expect(expectation).map_err(|e| e.to_string())?;
-        self.read_answer(exchange, session)
+        let asked = Asked { requests: &requests, id: u64::from(op.number()) + 1 };
+        let answer = self.read_answer(exchange, &asked, session)?;
+        if dialect.answers_on_stream() && answer.reply.is_ok() && op != Op::Initialized {
+            return self.answer_on_stream(&asked, session);
+        }
+        Ok(answer)
     }
 
     fn read_answer(
         &mut self,
         mut exchange: Exchange,
+        asked: &Asked<'_>,
         session: &mut Vec<u8>,
     ) -> Result<Answer, String> {
         let limits = wire::Limits::default();
         let (mut spill, mut answer, mut first) = (Vec::new(), None, true);
+        let (mut last_event, mut broken, mut resumed) = (Vec::new(), false, false);
         let mut chunk = [0; 4096];
         loop {
             let n = match self.stream.read(&mut chunk) {
@@ -270,11 +312,27 @@ impl Probe<'_> {
             first = false;
             let mut input = &chunk[..n];
             loop {
-                let side = Side::new(&limits, session, &mut spill);
+                let last_event = &mut last_event;
+                let side = Side {
+                    last_event: Some(&mut *last_event),
+                    ..Side::new(&limits, session, &mut spill)
+                };
                 let (used, event) = exchange.feed(input, side);
                 input = &input[used..];
                 match event {
                     None => break,
+                    Some(Event::ServerRequest { id, method }) => {
+                        let token = token_of(id, exchange.text());
+                        self.answer_server(asked, session, &token, method)?;
+                    }
+                    Some(Event::Interrupted) => broken = true,
+                    Some(Event::Idle | Event::Closed) if broken && !last_event.is_empty() => {
+                        exchange = self.resume(asked, session, last_event, &exchange)?;
+                        (broken, resumed) = (false, true);
+                        break;
+                    }
+                    // What is left of a resumed stream is of no interest.
+                    Some(Event::Answer(a)) if resumed => return self.reconnect().map(|()| a),
                     Some(Event::Answer(a)) if self.url.scheme.framing != Framing::Http => {
                         return Ok(a);
                     }
@@ -318,6 +376,12 @@ impl Probe<'_> {
             _ => format!("reading the answer failed: {e}"),
         }
     }
+}
+
+/// A request that waits for its answer.
+struct Asked<'a> {
+    requests: &'a Requests,
+    id: u64,
 }
 
 /// What stands for the answer of a message that gets none.

@@ -17,7 +17,7 @@ use crate::schedule::{BACKOFF_STEPS, Due, Schedule, backoff_ns};
 
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// Sees what the coordinator wants.
-    pub(super) fn take_orders(&mut self) {
+    pub(super) fn take_orders(&mut self) -> io::Result<()> {
         let stage = self.orders.stage(self.now_ns);
         let from_ns = self.orders.warmup_from_ns();
         if stage != Stage::Ramp && self.scheduled.start != from_ns {
@@ -36,8 +36,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let version = self.orders.version();
         if version != self.orders_seen {
             self.orders_seen = version;
-            self.take_targets();
+            self.take_targets()?;
         }
+        Ok(())
     }
 
     /// Hands over what was counted. All of the round has come to its end, but for requests that

@@ -110,7 +110,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Takes changed targets over.
-    pub(super) fn take_targets(&mut self) {
+    pub(super) fn take_targets(&mut self) -> io::Result<()> {
         let order = self.orders.targets();
         for target in order.known.iter().skip(self.prepared.len()) {
             // Built before from the same parts by the coordinator, which refuses what cannot be.
@@ -120,6 +120,21 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let rate = self.plan.ramp_per_s / f64::from(self.plan.workers);
         let pacer = Pacer::new(rate);
         self.moving = Some(Moving { rebalance: order.rebalance, cursor: 0, pacer });
+        self.abort_connects()
+    }
+
+    /// Gives up connects to targets that are unwanted: one that does not answer would keep its
+    /// sessions for as long as the timeout.
+    fn abort_connects(&mut self) -> io::Result<()> {
+        for session in 0..self.count {
+            let s = &self.sessions[session as usize];
+            let connects = matches!(s.state, State::Connecting | State::Handshaking);
+            if connects && self.targets.should_leave(s.target, None) {
+                self.end_request(session, Outcome::Stopped, 0);
+                self.close(session, self.next_attempt())?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves some sessions off targets that are unwanted or hold more than their share.

@@ -355,7 +355,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub fn turn(&mut self) -> io::Result<bool> {
         self.now_ns = self.clock.now_ns();
         let began_ns = self.now_ns;
-        self.take_orders();
+        self.take_orders()?;
         self.start_due()?;
         self.flush_outbox()?;
         if self.finished()? {

@@ -16,6 +16,7 @@ use super::receive::outcome_of_reply;
 use super::session::{After, Next, Standing, State};
 use super::slots::Role;
 use crate::clock::Clock;
+use crate::dialect::{SESSION_ID_BYTES, endpoint_path};
 use crate::ops::Op;
 use crate::orders::Stage;
 use crate::ring::Ring;
@@ -340,8 +341,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if !prepared.dialect.answers_on_stream() || !owner.id.is_empty() {
             return Ok(());
         }
-        let path = path_of(&self.scratch, &prepared.authority);
-        let Some(path) = path.filter(|p| p.len() <= crate::dialect::SESSION_ID_BYTES) else {
+        let path = endpoint_path(&self.scratch, &prepared.authority);
+        let Some(path) = path.filter(|p| p.len() <= SESSION_ID_BYTES) else {
             self.scratch.clear();
             let violation = wire::Violation::BadEndpoint as i32;
             return self.lose_stream(session, Outcome::Violation, violation);
@@ -398,34 +399,5 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let s = &self.sessions[session as usize];
         let wait_ns = u64::from(s.exchange.retry_ms().unwrap_or(0)) * 1_000_000;
         self.later.push(Reverse((self.now_ns + wait_ns, session, s.generation)));
-    }
-}
-
-/// The path of an `endpoint` event: it may be a whole address, which has to be of the same origin.
-fn path_of<'a>(text: &'a [u8], authority: &str) -> Option<&'a [u8]> {
-    if text.starts_with(b"/") {
-        return Some(text);
-    }
-    let rest = match text.iter().position(|&b| b == b':') {
-        Some(at) if text[at..].starts_with(b"://") => {
-            text[at + 3..].strip_prefix(authority.as_bytes())?
-        }
-        _ => text,
-    };
-    rest.starts_with(b"/").then_some(rest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::path_of;
-
-    #[test]
-    fn an_endpoint_is_a_path_or_an_address_of_the_same_origin() {
-        let path = |text: &'static str| path_of(text.as_bytes(), "a:81");
-        assert_eq!(path("/messages/?id=1"), Some(&b"/messages/?id=1"[..]));
-        assert_eq!(path("http://a:81/m?u=http://b/"), Some(&b"/m?u=http://b/"[..]));
-        assert_eq!(path("http://b:81/m"), None);
-        assert_eq!(path("http://a:811/m"), None);
-        assert_eq!(path("messages"), None);
     }
 }

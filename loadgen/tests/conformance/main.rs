@@ -17,4 +17,6 @@ mod hostile;
 mod python;
 mod rmcp;
 mod run;
+mod size;
+mod streams;
 mod transport;

@@ -8,7 +8,7 @@ use crate::checks::{self, Held, SESSIONS};
 use crate::harness::{Server, alone, binary, insist};
 use crate::run::Running;
 
-const NAME: &str = "rmcp (erlmcp-server)";
+pub const NAME: &str = "rmcp (erlmcp-server)";
 
 /// The server; `ports` are those of HTTP, lines and metrics, 0 for any.
 fn serve_on(ports: [u16; 3], options: &[&str]) -> Option<Server> {
@@ -20,19 +20,19 @@ fn serve_on(ports: [u16; 3], options: &[&str]) -> Option<Server> {
     Some(Server::start(&mut command, "listening:", false))
 }
 
-fn serve(options: &[&str]) -> Option<Server> {
+pub fn serve(options: &[&str]) -> Option<Server> {
     serve_on([0; 3], options)
 }
 
 /// A value of the server's `/metrics`.
-fn metric(server: &Server, name: &str) -> u64 {
+pub fn metric(server: &Server, name: &str) -> u64 {
     let text = server.get("/metrics", "/metrics");
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().expect("a number")
 }
 
 /// Waits until the server has no session.
-fn sessions_left(server: &Server) -> u64 {
+pub fn sessions_left(server: &Server) -> u64 {
     let mut open = 0;
     let looks = 100;
     for _ in 0..looks {

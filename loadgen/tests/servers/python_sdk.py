@@ -3,7 +3,8 @@
 What the SDK does is not changed. A wrapper around the application counts what passes, so that a
 client's figures can be held against the server's own: `GET /count` answers JSON. Prints
 `ready http://HOST:PORT/mcp` once it listens. With `--tls` the same is spoken inside TLS, and a second
-address in clear gives the counts. 1.x also speaks WebSocket, on `/ws`.
+address in clear gives the counts. 1.x also speaks WebSocket, on `/ws`, with `--sse` HTTP+SSE (2024-11-05)
+on `/sse`, and with `--retry` it numbers its events, so that answers can be resumed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import socket
 import ssl
 import threading
 
+import anyio
 import uvicorn
 
 
@@ -25,9 +27,15 @@ def application(args):
     except ImportError:
         from mcp.server.fastmcp import FastMCP
 
+        more = {"event_store": events(), "retry_interval": args.retry} if args.retry else {}
         server = FastMCP(
-            "conformance", json_response=args.json, stateless_http=args.stateless, log_level="ERROR"
+            "conformance",
+            json_response=args.json,
+            stateless_http=args.stateless,
+            log_level="ERROR",
+            **more,
         )
+        demanding(server)
         options = {}
     else:
         server = MCPServer("conformance", log_level="ERROR")
@@ -42,8 +50,66 @@ def application(args):
         """Return the text unchanged"""
         return text
 
+    if args.sse:
+        return server.sse_app(), None, lambda: 0
     app = server.streamable_http_app(**options)
     return app, over_websocket(server), lambda: len(server.session_manager._server_instances)
+
+
+def demanding(server):
+    """Tools that want something of the client before they answer (1.x)."""
+    from mcp import McpError
+    from mcp.server.fastmcp import Context
+    from mcp.shared.message import ServerMessageMetadata
+    from mcp.types import EmptyResult, PingRequest, SamplingMessage, ServerRequest, TextContent
+
+    @server.tool()
+    async def ask(ctx: Context) -> str:
+        """Ping the client, ask it for a sample, and tell it of the progress"""
+        # On the stream of this answer, for there may be no other.
+        here = ServerMessageMetadata(related_request_id=ctx.request_id)
+        await ctx.session.send_request(ServerRequest(PingRequest()), EmptyResult, metadata=here)
+        await ctx.info("asking")
+        text = TextContent(type="text", text="hello")
+        try:
+            await ctx.session.create_message(
+                [SamplingMessage(role="user", content=text)],
+                max_tokens=1,
+                related_request_id=ctx.request_id,
+            )
+        except McpError as error:
+            return f"declined: {error.error.code}"
+        return "sampled"
+
+    @server.tool()
+    async def broken(ctx: Context) -> str:
+        """Close the stream that the answer belongs to, and answer a little later"""
+        await ctx.close_sse_stream()
+        await anyio.sleep(0.05)
+        return "resumed"
+
+
+def events():
+    """A store of events in memory, as the SDK's own examples have it (1.x)."""
+    from mcp.server.streamable_http import EventMessage, EventStore
+
+    class InMemory(EventStore):
+        def __init__(self):
+            self.all = []
+
+        async def store_event(self, stream_id, message):
+            self.all.append((stream_id, message))
+            return str(len(self.all))
+
+        async def replay_events_after(self, last_event_id, send_callback):
+            last = int(last_event_id)
+            stream = self.all[last - 1][0]
+            for number, (of, message) in enumerate(self.all[last:], last + 1):
+                if of == stream and message is not None:
+                    await send_callback(EventMessage(message, str(number)))
+            return stream
+
+    return InMemory()
 
 
 def over_websocket(server):
@@ -125,6 +191,8 @@ def main():
     parser.add_argument("--stateless", action="store_true", help="keep no sessions")
     parser.add_argument("--max-sessions", type=int, help="2.x only")
     parser.add_argument("--session-ttl", type=float, help="seconds; 2.x only")
+    parser.add_argument("--sse", action="store_true", help="HTTP+SSE on /sse; 1.x only")
+    parser.add_argument("--retry", type=int, help="number events; ms to a resumption; 1.x only")
     parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="speak inside TLS")
     parser.add_argument("--client-ca", help="want a certificate that this one signed of clients")
     args = parser.parse_args()
@@ -146,7 +214,8 @@ def main():
     at = f"{host}:{listener.getsockname()[1]}"
     more = f" http://127.0.0.1:{in_clear('127.0.0.1', counts)}/" if args.tls else ""
     s = "s" if args.tls else ""
-    print(f"ready http{s}://{at}/mcp ws{s}://{at}/ws{more}", flush=True)
+    path = "sse" if args.sse else "mcp"
+    print(f"ready http{s}://{at}/{path} ws{s}://{at}/ws{more}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 

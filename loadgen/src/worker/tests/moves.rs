@@ -126,3 +126,20 @@ fn without_any_target_all_wait_and_go_on_when_there_is_one() {
     let took = finished.events.iter().filter(|e| e.kind == EventKind::Alive).map(|e| e.value);
     assert!(took.max().is_some_and(|took_ns| took_ns < 6 * S), "an attempt has a beginning");
 }
+
+/// A target that does not answer connects, and is taken away, keeps nobody waiting.
+#[test]
+fn connects_to_a_target_that_is_taken_away_are_given_up() {
+    let healthy = Script::healthy(Speaks::Sessions);
+    let silent = Script { unreachable: vec![0..99 * S], ..healthy.clone() };
+    let scripts = vec![silent, healthy];
+    let options = "-c 20 --ramp 2000 -r 20 -d 1s --timeout 30s --heartbeat 60s";
+    let mut run = Run::new(&Case::new(options, scripts.clone()));
+    assert!(!run.ramp(S));
+    assert_eq!(run.worker.established, 10);
+    order(&run, &scripts, &[1], false);
+    assert!(run.turn_until(run.now_ns() + S, Run::all_established));
+    assert_eq!(by_target(&run), [0, 20]);
+    run.turn_until_ns(run.orders.hold().end);
+    run.finish();
+}
