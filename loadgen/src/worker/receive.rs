@@ -3,7 +3,7 @@
 use std::io;
 
 use latlog::Outcome;
-use wire::client::{Answer, Event, Side};
+use wire::client::{Answer, Event, Purpose, Side};
 use wire::mcp::Reply;
 
 use super::connect::outcome_of;
@@ -274,7 +274,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             // It is accepted: the answer comes on the stream.
             return Ok(());
         }
+        let expected = s.exchange.expected();
+        let resumed = expected.is_some_and(|expected| expected.purpose == Purpose::Stream);
         self.conclude(session, outcome, detail)?;
+        if resumed {
+            self.leave_resumed(session);
+        }
         let lines = !dialect.is_http();
         if lines { self.carry_on(session) } else { Ok(()) }
     }

@@ -17,6 +17,9 @@ use crate::ring::Ring;
 /// The next attempt to get a send buffer, where there was none for a resumption.
 const AGAIN_NS: u64 = 1_000_000;
 
+/// How long a stream may outlast the answer that it was opened for.
+const LEFT_OPEN_NS: u64 = 20_000_000;
+
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// Whether what follows the answer just read goes over another connection.
     pub(super) fn renews(&self, session: u32) -> bool {
@@ -70,9 +73,19 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         accepted && self.prepared[usize::from(s.target)].dialect.answers_on_stream()
     }
 
+    /// The rest of an answer has come. Servers may leave its stream open, on which nothing else is
+    /// awaited: the session then goes on over another connection.
+    pub(super) fn leave_resumed(&mut self, session: u32) {
+        let generation = self.sessions[session as usize].generation;
+        self.later.push(Reverse((self.now_ns + LEFT_OPEN_NS, session, generation)));
+    }
+
     /// Asks for the rest of an answer that broke off, over the session's connection.
     pub(super) fn resume(&mut self, session: u32) -> io::Result<()> {
         let s = &self.sessions[session as usize];
+        if s.current.is_none() && s.after.is_some() && s.state == State::Busy {
+            return self.close(session, self.next_attempt());
+        }
         let waits = s.marked && s.open && s.exchange.is_idle() && s.sending.is_none();
         if !waits || s.current.is_none() {
             return Ok(());
