@@ -61,6 +61,22 @@ impl Curve {
         }
     }
 
+    /// The rate so long after the beginning.
+    pub fn per_s_at(&self, offset_ns: u64) -> f64 {
+        let parts = match self {
+            Curve::Steady(rate_per_s) => return *rate_per_s,
+            Curve::Parts(parts) => parts,
+        };
+        let at = parts.partition_point(|part| part.begins_ns <= offset_ns).saturating_sub(1);
+        let Some(Part { segment, begins_ns, .. }) = parts.get(at) else { return 0.0 };
+        let share = (offset_ns.saturating_sub(*begins_ns)) as f64 / segment.ns.max(1) as f64;
+        match share < 1.0 {
+            true => segment.from_per_s + (segment.to_per_s - segment.from_per_s) * share,
+            // Nothing is due after the last segment.
+            false => 0.0,
+        }
+    }
+
     /// When so many items have become due, from the beginning; `u64::MAX` for never. Where the rate
     /// is 0 for a while, that is the end of this while.
     pub fn offset_ns(&self, items: f64) -> u64 {
@@ -203,6 +219,16 @@ mod tests {
 
     fn due_before(curve: &Curve, ns: u64) -> u64 {
         (0..).take_while(|k| curve.offset_ns(*k as f64) < ns).count() as u64
+    }
+
+    #[test]
+    fn the_rate_of_a_moment_lies_on_its_segment() {
+        let segment = |from_per_s, to_per_s| Segment { ns: 1_000, from_per_s, to_per_s };
+        let curve = Curve::of(&[segment(10.0, 10.0), segment(10.0, 30.0)]);
+        let at = [0, 999, 1_500, 2_000].map(|offset_ns| curve.per_s_at(offset_ns));
+        assert_eq!(at, [10.0, 10.0, 20.0, 0.0]);
+        assert_eq!(Curve::Steady(7.0).per_s_at(u64::MAX), 7.0);
+        assert_eq!(Curve::of(&[]).per_s_at(5), 0.0);
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl Watch {
         let last = merge_intervals(windows);
         let some = |value: u64| (!last.is_empty()).then_some(value);
         let stage = orders.stage(now_ns);
-        let rate = orders.rate().unwrap_or(plan.rate_per_s);
+        let offset_ns = now_ns.saturating_sub(orders.warmup_from_ns());
+        let rate = orders.rate().unwrap_or_else(|| plan.curve.per_s_at(offset_ns));
         Reading {
             t_ns: now_ns,
             phase: stage.name().to_owned(),

@@ -1,6 +1,6 @@
 //! Servers that somebody else runs: known by their addresses, neither started nor ended here.
 
-use super::{Cluster, Endpoint, Killed, ReplicaSample, ReplicaStatus, Sampler};
+use super::{Cluster, Endpoint, Killed, ReplicaStatus};
 use crate::exit::Failure;
 
 /// The given addresses as a cluster of fixed size.
@@ -46,14 +46,6 @@ fn authority(url: &str) -> String {
     rest.split('/').next().unwrap_or(rest).to_owned()
 }
 
-struct Nothing;
-
-impl Sampler for Nothing {
-    fn sample(&mut self) -> Vec<ReplicaSample> {
-        Vec::new()
-    }
-}
-
 impl Cluster for External {
     fn backend(&self) -> &'static str {
         "external"
@@ -85,10 +77,6 @@ impl Cluster for External {
 
     fn kill(&mut self, replica: &str) -> Result<Killed, Failure> {
         Err(Failure::usage(format!("cannot kill {replica}: {REASON}")))
-    }
-
-    fn sampler(&self) -> Box<dyn Sampler> {
-        Box::new(Nothing)
     }
 
     fn held(&self, _replica: &str) -> Option<u64> {

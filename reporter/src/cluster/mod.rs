@@ -133,6 +133,15 @@ pub trait Sampler: Send {
     }
 }
 
+/// Samples of processes that are not on this host.
+struct Unseen;
+
+impl Sampler for Unseen {
+    fn sample(&mut self) -> Vec<ReplicaSample> {
+        Vec::new()
+    }
+}
+
 /// A set of replicas under one control.
 pub trait Cluster {
     /// The backend's name in `run.json`.
@@ -196,8 +205,10 @@ pub trait Cluster {
         Ok(())
     }
 
-    /// A source of samples for another thread.
-    fn sampler(&self) -> Box<dyn Sampler>;
+    /// A source of samples for another thread; one of nothing where the processes are not seen.
+    fn sampler(&self) -> Box<dyn Sampler> {
+        Box::new(Unseen)
+    }
 
     /// Descriptors that a replica holds now beyond those it held when it became healthy: one a
     /// connection for servers with ordinary sockets. None where that is not to be seen.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::cluster::launch::Launcher;
-use crate::cluster::{Disturbed, Killed, ReplicaSample, ReplicaStatus, Sampler};
+use crate::cluster::{Disturbed, Killed, ReplicaStatus};
 use crate::generator::{Generator, Protocol, Setup};
 use crate::run::console::Console;
 use crate::run::interrupt::Interrupt;
@@ -46,14 +46,6 @@ struct Memory {
 impl Memory {
     fn endpoint(number: u32) -> Endpoint {
         Endpoint { replica: format!("r{number}"), url: format!("http://r{number}") }
-    }
-}
-
-struct Nothing;
-
-impl Sampler for Nothing {
-    fn sample(&mut self) -> Vec<ReplicaSample> {
-        Vec::new()
     }
 }
 
@@ -114,10 +106,6 @@ impl Cluster for Memory {
     fn restore(&mut self) -> Result<(), Failure> {
         self.restored += 1;
         Ok(())
-    }
-
-    fn sampler(&self) -> Box<dyn Sampler> {
-        Box::new(Nothing)
     }
 
     fn held(&self, _replica: &str) -> Option<u64> {

@@ -90,9 +90,10 @@ pub(super) fn changes(stage: &str, changes: &[Change]) -> Option<Chart> {
     Some(Chart {
         name: "compare-changes".to_owned(),
         caption: format!(
-            "Stage {stage}: a figure whose interval lies on one side of ×1 changed for certain \
-             (filled, with its percentage in bold). A ring without a line has no interval: it \
-             exists once a run, or in too few seconds."
+            "Stage {stage}: a figure that changed for certain is filled, with its percentage in bold: \
+             its interval lies on one side of ×1, and the change is more than the slip at that \
+             percentile. A ring without a line has no interval: it exists once a run, or in too few \
+             seconds."
         ),
         svg,
     })
@@ -226,7 +227,7 @@ mod tests {
 
     fn change(percent: f64, interval: Option<(f64, f64)>) -> Change {
         let stage = "s".to_owned();
-        Change { stage, metric: Metric::P99, base: 1.0, new: 2.0, percent, interval }
+        Change { stage, metric: Metric::P99, base: 1.0, new: 2.0, percent, interval, noise: 0.0 }
     }
 
     #[test]

@@ -9,6 +9,10 @@
 //! which they are not (a pause of the server lasts several), and says that something changed but
 //! not by how much; the blocks keep neighbours together and the interval is in percent.
 //!
+//! The interval knows how restless a run was, and not that two runs of one thing differ: the host is
+//! another one a minute later. What both runs measured of that is the slip, which no server has a
+//! part in; a latency that changed by less than the slip at its percentile is not certain.
+//!
 //! A figure that exists once a run (memory a session) has no interval, and says so; `--fail-on` takes
 //! it as it is. A hold phase of fewer than [`SECONDS_MIN`] seconds has no interval either, and
 //! nothing that it shows is certain: two equal runs differ there by a third.
@@ -69,6 +73,9 @@ pub struct Change {
     pub percent: f64,
     /// Its 95 % interval; none if the figure exists once a run, or for too few seconds.
     pub interval: Option<(f64, f64)>,
+    /// How much of the figure is the generator's and the host's own restlessness: the larger of both
+    /// runs' slip at the same percentile; 0 where that has no part in it.
+    pub noise: f64,
 }
 
 /// A condition such as `p99>+10%`: fails if the figure rose by more than 10 % for certain.
@@ -183,12 +190,14 @@ impl FailOn {
 
 impl Change {
     /// The interval does not contain "no change", and the change is more than the figure's own
-    /// resolution. A figure that exists once a run is taken as it is; one of too few seconds is
-    /// never certain.
+    /// resolution and more than its noise. A figure that exists once a run is taken as it is; one
+    /// of too few seconds is never certain.
     pub fn is_certain(&self) -> bool {
         match self.interval {
             Some((low, high)) => {
-                (low > 0.0 || high < 0.0) && self.percent.abs() > self.metric.resolution_percent()
+                (low > 0.0 || high < 0.0)
+                    && self.percent.abs() > self.metric.resolution_percent()
+                    && (self.new - self.base).abs() > self.noise
             }
             None => self.metric.is_once(),
         }
@@ -242,7 +251,8 @@ fn change(
     new: f64,
     interval: Option<(f64, f64)>,
 ) -> Change {
-    Change { stage: stage.to_owned(), metric, base, new, percent: percent(base, new), interval }
+    let percent = percent(base, new);
+    Change { stage: stage.to_owned(), metric, base, new, percent, interval, noise: 0.0 }
 }
 
 fn percent(base: f64, new: f64) -> f64 {
@@ -260,7 +270,19 @@ fn change_of_stage(metric: Metric, before: &StageResult, after: &StageResult) ->
     }
     let (base, new) = (seconds(metric, before)?, seconds(metric, after)?);
     let interval = bootstrap(&base, &new);
-    Some(change(&before.name, metric, median(base), median(new), interval))
+    let found = change(&before.name, metric, median(base), median(new), interval);
+    Some(Change { noise: noise(metric, before).max(noise(metric, after)), ..found })
+}
+
+/// A stage's slip at the percentile that is compared.
+fn noise(metric: Metric, stage: &StageResult) -> f64 {
+    let Some(slip) = &stage.slip_ns else { return 0.0 };
+    match metric {
+        Metric::P50 => slip.p50 as f64,
+        Metric::P95 => slip.p95 as f64,
+        Metric::P99 => slip.p99 as f64,
+        Metric::Throughput | Metric::Failures | Metric::MemoryPerSession => 0.0,
+    }
 }
 
 /// The figure in each bucket that lies inside of the hold phase.
@@ -359,11 +381,15 @@ mod tests {
             new: 1.0 + percent / 100.0,
             percent,
             interval,
+            noise: 0.0,
         };
         assert!(condition.broken_by(&with(12.0, Some((5.0, 20.0)))));
         assert!(!condition.broken_by(&with(12.0, Some((-1.0, 20.0)))), "it may be no change");
         assert!(!condition.broken_by(&with(9.0, Some((5.0, 20.0)))), "it is within the limit");
         assert!(!with(-4.9, Some((-7.3, -4.9))).is_certain(), "one step of the seconds' scale");
+        let within = Change { noise: 0.5, ..with(24.0, Some((12.0, 40.0))) };
+        assert!(!within.is_certain(), "the generator itself added as much");
+        assert!(Change { noise: 0.1, ..within }.is_certain());
         assert!(!condition.broken_by(&with(900.0, None)), "too few seconds to tell");
         let once = Change { metric: Metric::Failures, ..with(12.0, None) };
         assert!("failures>+10%".parse::<FailOn>().expect("parses").broken_by(&once));

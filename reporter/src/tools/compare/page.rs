@@ -186,6 +186,7 @@ fn table(changes: &[Change], conditions: &[FailOn]) -> Block {
         "New",
         "Change",
         "95 % interval",
+        "Slip",
         "<Certain",
         "<Condition",
     ]);
@@ -216,6 +217,10 @@ fn table(changes: &[Change], conditions: &[FailOn]) -> Block {
             Cell::figure(change.metric.show(change.new), change.new),
             Cell::figure(percentage(change), change.percent),
             interval,
+            match change.noise > 0.0 {
+                true => Cell::figure(change.metric.show(change.noise), change.noise),
+                false => Cell::text("—"),
+            },
             certain,
             judged,
         ]);
@@ -232,7 +237,9 @@ fn method() -> Block {
          (a pause of the server lasts several), which a rank test such as Mann-Whitney takes for \
          granted; and an interval says by how much, not only that. A change is certain if its \
          interval does not contain 0 % and it is more than one step of the scale that a second's \
-         latencies are known on ({:.2} %). Under {SECONDS_MIN} whole seconds there is no interval, \
+         latencies are known on ({:.2} %), and more than either run's slip at that percentile: what \
+         the generator and its host added by themselves differs from run to run, and no server has a \
+         part in it. Under {SECONDS_MIN} whole seconds there is no interval, \
          and nothing is certain. Of equal runs, one interval in twenty misses 0 % by chance: the word \
          on top is about the top stage, and a single certain figure of another stage is no finding.",
         Metric::P99.resolution_percent()
