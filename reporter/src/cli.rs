@@ -44,7 +44,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run everything: preflight, cluster, baseline, stress, failover, scaling, report
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Make the report again from a results folder
     Report(ReportArgs),
     /// Check this host against a plan before a run, and tune it
@@ -295,7 +295,7 @@ mod tests {
     fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
         let all = ["reporter", "run"].iter().chain(arguments);
         match Cli::try_parse_from(all)?.command {
-            Command::Run(args) => Ok(args),
+            Command::Run(args) => Ok(*args),
             other => panic!("not a run: {other:?}"),
         }
     }

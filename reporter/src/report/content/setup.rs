@@ -9,16 +9,25 @@ use crate::results::Results;
 
 pub(super) fn title(results: &Results) -> String {
     let most = results.stages.iter().map(|stage| stage.connections.planned).max().unwrap_or(0);
-    let server = if results.server.version.is_empty() {
-        &results.server.program
-    } else {
-        &results.server.version
+    let server = match results.server.version.as_str() {
+        "" => several(&results.server.program),
+        version => version.to_owned(),
     };
     format!(
         "{server}: {} connections on {} replicas",
         units::count(most),
         results.server.replicas_planned
     )
+}
+
+/// The first of a list of addresses, and how many more there are.
+fn several(program: &str) -> String {
+    match program.split(", ").collect::<Vec<_>>().as_slice() {
+        [first, second, rest @ ..] if second.contains("://") => {
+            format!("{first} and {} more", rest.len() + 1)
+        }
+        _ => program.to_owned(),
+    }
 }
 
 pub(super) fn subtitle(results: &Results) -> String {

@@ -178,13 +178,18 @@ impl std::str::FromStr for FailOn {
 }
 
 impl FailOn {
-    /// Whether a change breaks the condition: its figure does, and its interval excludes none.
+    /// Whether a change breaks the condition: its figure does, and for certain.
     pub fn broken_by(&self, change: &Change) -> bool {
+        self.exceeded_by(change) && change.is_certain()
+    }
+
+    /// Whether a change's figure lies beyond the condition, certain or not.
+    pub fn exceeded_by(&self, change: &Change) -> bool {
         let beyond = match self.op {
             Op::Greater | Op::GreaterEqual => change.percent > self.percent,
             Op::Less | Op::LessEqual => change.percent < self.percent,
         };
-        change.metric == self.metric && beyond && change.is_certain()
+        change.metric == self.metric && beyond
     }
 }
 

@@ -205,9 +205,11 @@ fn table(changes: &[Change], conditions: &[FailOn]) -> Block {
         };
         let own = conditions.iter().filter(|condition| condition.metric == change.metric);
         let broken = own.clone().find(|condition| condition.broken_by(change));
+        let beyond = own.clone().any(|condition| condition.exceeded_by(change));
         let judged = match (broken, own.count()) {
             (Some(condition), _) => Cell::text(format!("FAIL {}", condition.text)).mood(Mood::Bad),
             (None, 0) => Cell::text(""),
+            (None, _) if beyond => Cell::text("not certain").mood(Mood::Doubt),
             (None, _) => Cell::text("holds").mood(Mood::Good),
         };
         table.row(vec![
