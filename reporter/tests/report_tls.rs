@@ -28,7 +28,7 @@ fn handshakes_are_counted_and_timed_apart_and_a_run_without_trust_says_so() {
     let mut plan = beside.header().plan.clone();
     plan["tls"] = serde_json::json!({"insecure": true, "terms": ["TLSv1_3 X", "TLSv1_3 X", null]});
     let header = FileHeader { pid: 7, plan, ..beside.header().clone() };
-    let mut writer = LogWriter::create(&logs.join("gen-7.latlog"), &header).expect("creates");
+    let mut writer = LogWriter::create(logs.join("gen-7.latlog"), &header).expect("creates");
     let mut builder = BlockBuilder::new(0, BlockKind::Events, 64 << 10);
     let events = [
         handshake(at_ns, Outcome::Ok, 0, 3 * MS),

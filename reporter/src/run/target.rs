@@ -249,7 +249,7 @@ mod tests {
     fn args(server: &str) -> RunArgs {
         let cli = Cli::try_parse_from(["reporter", "run", "--server", server]);
         match cli.expect("parses").command {
-            Command::Run(args) => args,
+            Command::Run(args) => *args,
             other => panic!("not a run: {other:?}"),
         }
     }
