@@ -107,6 +107,14 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = Protocol::Mcp)]
     pub protocol: Protocol,
 
+    /// Method of plain HTTP requests (--protocol http)
+    #[arg(long, default_value = "GET", value_name = "METHOD")]
+    pub method: String,
+
+    /// Content of plain HTTP requests, or the file that holds it; its type is for --header to say
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub body: Option<String>,
+
     /// MCP revision; `auto` finds out for each target, the newest first; `sessions` takes the
     /// newest with sessions that the target agrees to (2025-11-25 or older)
     #[arg(long, default_value = "auto", value_name = "auto|sessions|DATE")]
@@ -134,6 +142,11 @@ pub struct Cli {
     /// a token stays out of the process list
     #[arg(short = 'H', long = "header", value_name = "HEADER|@FILE")]
     pub headers: Vec<String>,
+
+    /// Environment variable with a token, sent as `Authorization: Bearer ...`: it stays out of the
+    /// process list, and no output shows it
+    #[arg(long, value_name = "VARIABLE")]
+    pub bearer_env: Option<String>,
 
     /// TLS
     #[command(flatten)]
@@ -257,7 +270,7 @@ pub struct TlsArgs {
 /// What is spoken on an http:// or https:// target.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// GET requests; any 2xx answer is a success
+    /// Plain requests (--method, --body); any 2xx answer is a success
     Http,
     /// Model Context Protocol
     Mcp,

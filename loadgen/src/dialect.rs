@@ -115,10 +115,10 @@ impl Requests {
             Ok(())
         };
         for (number, load) in (0..).zip(work.mix.loads()) {
-            set(Op::Call(number), operation(work.protocol, url.scheme.framing, load))?;
+            set(Op::Call(number), operation(work, url.scheme.framing, load))?;
         }
         match dialect {
-            Dialect::Http => set(Op::Ping, Operation::PlainGet)?,
+            Dialect::Http => set(Op::Ping, work.plain.operation())?,
             Dialect::Mcp(r) | Dialect::HttpSse(r) | Dialect::Lines(r) => match r.era() {
                 Era::Stateless => {
                     set(Op::Discover, Operation::Discover)?;
@@ -161,9 +161,9 @@ impl Requests {
 }
 
 /// What a scheduled request asks for.
-fn operation(protocol: Protocol, framing: Framing, load: &Load) -> Operation<'_> {
-    match (protocol, framing, load) {
-        (Protocol::Http, Framing::Http, _) => Operation::PlainGet,
+fn operation<'a>(work: &'a Work, framing: Framing, load: &'a Load) -> Operation<'a> {
+    match (work.protocol, framing, load) {
+        (Protocol::Http, Framing::Http, _) => work.plain.operation(),
         (_, _, Load::Tool { name, arguments }) => Operation::ToolsCall { name, arguments },
         (_, _, Load::ToolsList) => Operation::ToolsList,
     }

@@ -5,6 +5,7 @@ mod events;
 mod stream;
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use wire::client::{Answer, Event, Exchange, Side};
@@ -61,7 +62,7 @@ pub struct Unusable {
 /// handshake, of any version 3.x (RFC 8446 5.1).
 const TLS_RECORDS: [[u8; 2]; 2] = [[0x15, 0x03], [0x16, 0x03]];
 
-/// Finds out what a target speaks.
+/// Finds out what a target speaks, at this address or at the first of its name that answers.
 ///
 /// The load falls back to `tools/list`
 /// where the user named no tool and the target has no `echo`.
@@ -70,15 +71,18 @@ const TLS_RECORDS: [[u8; 2]; 2] = [[0x15, 0x03], [0x16, 0x03]];
 /// [`Unusable`].
 pub fn discover(
     url: &TargetUrl,
+    address: Option<SocketAddr>,
     wanted: Wanted,
     work: &mut Work,
     tool_named: bool,
     timeout: Duration,
 ) -> Result<Target, Unusable> {
     let fail = |cause: String| Unusable { url: url.to_string(), cause };
-    let addresses = url
-        .resolve()
-        .map_err(|e| fail(format!("cannot resolve '{}' ({e}): check the name", url.host)))?;
+    let unknown = |e| fail(format!("cannot resolve '{}' ({e}): check the name", url.host));
+    let addresses = match address {
+        Some(address) => vec![address],
+        None => url.resolve().map_err(unknown)?,
+    };
     let wrapping = wrapping(url, work).map_err(|e| fail(e.to_string()))?;
     let stream = Stream::connect(&addresses, wrapping.as_ref(), timeout).map_err(fail)?;
     let mut probe =
@@ -104,7 +108,8 @@ pub fn discover(
     };
     probe.try_load(dialect, work, tool_named).map_err(fail)?;
     let (address, terms) = (probe.stream.address(), probe.stream.terms());
-    Ok(Target { url: url.clone(), address, dialect, wrapping, terms })
+    let url = url.clone();
+    Ok(Target { url, address, dialect, wrapping, terms, one_of_several: false })
 }
 
 /// One connection to a target that is being asked.
@@ -395,7 +400,10 @@ fn explain(answer: &Answer) -> String {
     match answer.reply {
         Reply::Ok => "it was answered".into(),
         Reply::HttpStatus(401 | 403) => {
-            format!("HTTP {}: it wants credentials (--header @FILE)", answer.status)
+            format!(
+                "HTTP {}: it wants credentials (--bearer-env VARIABLE or --header @FILE)",
+                answer.status
+            )
         }
         Reply::HttpStatus(404 | 405) => format!("HTTP {}: check the path", answer.status),
         Reply::HttpStatus(s) => format!("HTTP {s}"),

@@ -18,7 +18,7 @@ use crate::orders::{Orders, Stage, TargetOrder};
 use crate::plan::Plan;
 use crate::plan::target::TargetUrl;
 use crate::search;
-use crate::setup::{Setup, SetupError, ask};
+use crate::setup::{Setup, SetupError, ask_all};
 use crate::stepping::Stepping;
 use crate::summary::{self, Observed, Summary};
 use crate::watch::Watch;
@@ -347,28 +347,29 @@ impl Coordinator<'_> {
         order.rebalance = rebalance;
         for text in urls {
             let url: TargetUrl = text.parse().map_err(|e| format!("{e}"))?;
-            let known = order.known.iter().position(|t| t.url == url);
-            let index = match known {
-                Some(index) => index,
-                None => {
-                    let mut work = self.plan.work.clone();
-                    let target = ask(self.cli, &url, self.setup.wanted, &mut work)
-                        .map_err(|e| e.to_string())?;
+            let of_url = |order: &TargetOrder| -> Vec<u16> {
+                let same = order.known.iter().enumerate().filter(|(_, t)| t.url == url);
+                same.map(|(index, _)| index as u16).collect()
+            };
+            if of_url(&order).is_empty() {
+                let mut work = self.plan.work.clone();
+                let targets = ask_all(self.cli, &url, self.setup.wanted, &mut work)
+                    .map_err(|e| e.to_string())?;
+                for target in targets {
                     if target.dialect.answers_on_stream() && self.plan.limits.streams == 0 {
                         return Err(format!(
                             "{url} speaks HTTP+SSE, where each session takes a second connection: \
                              begin the run with such a target, or with --streams"
                         ));
                     }
-                    order.known.push(target);
-                    let index = order.known.len() - 1;
                     if let Some(log) = &mut self.log {
-                        log.note(now_ns, "target_added", &format!("{index} {url}"));
+                        let text = format!("{} {}", order.known.len(), target.name());
+                        log.note(now_ns, "target_added", &text);
                     }
-                    index
+                    order.known.push(target);
                 }
-            };
-            order.wanted.push(index as u16);
+            }
+            order.wanted.extend(of_url(&order));
         }
         self.known = order.clone();
         self.orders.set_targets(order);
@@ -493,7 +494,8 @@ impl Coordinator<'_> {
         }
         self.leave_screen();
         let plan = self.plan.clone();
-        let (mix, examples) = (&plan.work.mix, summary::first_of_each(examples));
+        let (mix, mut examples) = (&plan.work.mix, summary::first_of_each(examples));
+        summary::hide_secrets(&mut examples, &plan.work.secrets);
         if self.ramp_failed {
             let cause = examples.first().map_or_else(
                 || "no attempt came to an end in the time of the ramp".into(),

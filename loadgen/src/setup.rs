@@ -14,7 +14,7 @@ use crate::layer::{TlsOptions, Transport};
 use crate::mix::Mix;
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
-use crate::plan::{Plan, PlanError, Target, Work, engine, sources};
+use crate::plan::{PlainRequest, Plan, PlanError, Target, Work, engine, sources};
 
 /// Everything that a run needs.
 pub struct Setup {
@@ -96,7 +96,7 @@ impl Setup {
         let mut work = work(cli)?;
         let mut targets = Vec::new();
         for url in &urls {
-            targets.push(ask(cli, url, wanted, &mut work)?);
+            targets.extend(ask_all(cli, url, wanted, &mut work)?);
         }
         let mut longest = 0;
         for target in &targets {
@@ -124,7 +124,36 @@ pub fn ask(
     wanted: Wanted,
     work: &mut Work,
 ) -> Result<Target, Unusable> {
-    discover(url, wanted, work, !cli.call.is_empty(), cli.timeout)
+    discover(url, None, wanted, work, !cli.call.is_empty(), cli.timeout)
+}
+
+/// Asks every address that the host's name has, of the family of the first that answers: each is a
+/// target. One that does not answer is left out, and said to be.
+///
+/// # Errors
+/// [`Unusable`] where none answers.
+pub fn ask_all(
+    cli: &Cli,
+    url: &TargetUrl,
+    wanted: Wanted,
+    work: &mut Work,
+) -> Result<Vec<Target>, Unusable> {
+    let first = ask(cli, url, wanted, work)?;
+    let mut seen = vec![first.address];
+    let mut targets = vec![first];
+    for address in url.resolve().unwrap_or_default() {
+        if seen.contains(&address) || address.is_ipv4() != seen[0].is_ipv4() {
+            continue;
+        }
+        seen.push(address);
+        match discover(url, Some(address), wanted, work, !cli.call.is_empty(), cli.timeout) {
+            Ok(target) => targets.push(target),
+            Err(e) => eprintln!("loadgen: left out {}: {e}", address.ip()),
+        }
+    }
+    let several = targets.len() > 1;
+    targets.iter_mut().for_each(|target| target.one_of_several = several);
+    Ok(targets)
 }
 
 fn wanted(text: &str) -> Result<Wanted, SetupError> {
@@ -147,7 +176,24 @@ fn work(cli: &Cli) -> Result<Work, SetupError> {
     let mix = Mix::parse(&cli.call, &cli.tool_args, seed).map_err(SetupError::Option)?;
     let protocol: Protocol = cli.protocol;
     let transport = Arc::new(Transport::new(tls_options(cli), cli.ws_newline));
-    Ok(Work { protocol, headers: headers(&cli.headers)?, transport, mix, seed })
+    let (headers, secrets) = headers(cli)?;
+    let plain = plain_request(cli)?;
+    Ok(Work { protocol, headers, secrets, plain, transport, mix, seed })
+}
+
+fn plain_request(cli: &Cli) -> Result<PlainRequest, SetupError> {
+    if cli.protocol != Protocol::Http && (cli.method != "GET" || cli.body.is_some()) {
+        let cause = "--method and --body are for plain HTTP: add --protocol http";
+        return Err(SetupError::Option(cause.into()));
+    }
+    let body = match cli.body.as_deref().map(|body| (body, body.strip_prefix('@'))) {
+        None => Vec::new(),
+        Some((text, None)) => text.as_bytes().to_vec(),
+        Some((_, Some(file))) => {
+            fs::read(file).map_err(|e| SetupError::Option(format!("--body @{file}: {e}")))?
+        }
+    };
+    Ok(PlainRequest { method: cli.method.clone(), body })
 }
 
 fn tls_options(cli: &Cli) -> TlsOptions {
@@ -162,25 +208,51 @@ fn tls_options(cli: &Cli) -> TlsOptions {
     }
 }
 
-/// Reads `Name: value` headers, from the command line or from files.
-fn headers(given: &[String]) -> Result<Vec<(String, String)>, SetupError> {
-    let mut lines = Vec::new();
-    for header in given {
-        match header.strip_prefix('@') {
-            None => lines.push(header.clone()),
-            Some(file) => {
-                let text = fs::read_to_string(file)
-                    .map_err(|e| SetupError::Option(format!("--header @{file}: {e}")))?;
-                lines.extend(text.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned));
+/// Header fields, name and value.
+type Fields = Vec<(String, String)>;
+
+/// Header fields from the command line, from files and from the environment; and those values that
+/// no output may show: what did not stand on the command line, and what authorizes.
+fn headers(cli: &Cli) -> Result<(Fields, Vec<String>), SetupError> {
+    let (mut fields, mut secrets) = (Fields::new(), Vec::new());
+    let mut add = |line: &str, hidden: bool| match line.split_once(':') {
+        Some((name, value)) => {
+            let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+            let authorizes = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
+            if hidden || authorizes.contains(&name.to_ascii_lowercase().as_str()) {
+                // A scheme such as `Bearer` is no secret, and what follows it may stand alone.
+                secrets.extend(value.rsplit(' ').next().map(str::to_owned));
+                secrets.push(value.clone());
             }
+            fields.push((name, value));
+            Ok(())
         }
-    }
-    let split = |line: String| match line.split_once(':') {
-        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
         // The line may hold a secret, so that it is not repeated.
         None => Err(SetupError::Option("--header: a header is written 'Name: value'".into())),
     };
-    lines.into_iter().map(split).collect()
+    for header in &cli.headers {
+        match header.strip_prefix('@') {
+            None => add(header, false)?,
+            Some(file) => {
+                let text = fs::read_to_string(file)
+                    .map_err(|e| SetupError::Option(format!("--header @{file}: {e}")))?;
+                let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+                lines.try_for_each(|line| add(line, true))?;
+            }
+        }
+    }
+    if let Some(variable) = &cli.bearer_env {
+        let token = std::env::var(variable).unwrap_or_default();
+        if token.trim().is_empty() {
+            let cause = format!("--bearer-env {variable}: the variable is not set, or is empty");
+            return Err(SetupError::Option(cause));
+        }
+        add(&format!("Authorization: Bearer {}", token.trim()), true)?;
+    }
+    // Longer ones first: a part must not be hidden before the whole.
+    secrets.retain(|secret| !secret.is_empty());
+    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    Ok((fields, secrets))
 }
 
 /// Tries the places that will be written, before anything is loaded.

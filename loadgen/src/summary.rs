@@ -435,10 +435,32 @@ pub fn first_of_each(mut examples: Vec<Example>) -> Vec<Example> {
     kept
 }
 
+/// Hides what a server has repeated of the secrets that it was sent.
+pub fn hide_secrets(examples: &mut [Example], secrets: &[String]) {
+    const INSTEAD: &[u8] = b"[hidden]";
+    for example in examples {
+        for secret in secrets {
+            example.text = example.text.replace(secret.as_str(), "[hidden]");
+            let (secret, mut from) = (secret.as_bytes(), 0);
+            let next = |bytes: &[u8]| bytes.windows(secret.len()).position(|w| w == secret);
+            while let Some(at) = example.bytes.get(from..).and_then(next) {
+                let at = from + at;
+                example.bytes.splice(at..at + secret.len(), INSTEAD.iter().copied());
+                from = at + INSTEAD.len();
+            }
+            // What is kept may end in the middle of one.
+            let cut = (8..secret.len()).rev().find(|len| example.bytes.ends_with(&secret[..*len]));
+            if let Some(len) = cut {
+                example.bytes.truncate(example.bytes.len() - len);
+            }
+        }
+    }
+}
+
 /// An example in one line.
 pub fn describe_example(example: &Example, targets: &[Target], mix: &Mix) -> String {
     let target = targets.get(usize::from(example.target));
-    let url = target.map_or_else(|| "?".into(), |t| t.url.to_string());
+    let url = target.map_or_else(|| "?".into(), Target::name);
     let why = match example.outcome {
         Outcome::Refused
         | Outcome::Reset
@@ -461,7 +483,7 @@ pub fn example_json(example: &Example, targets: &[Target], mix: &Mix) -> Value {
     let target = targets.get(usize::from(example.target));
     json!({
         "at_ns": example.at_ns,
-        "target": target.map(|t| t.url.to_string()),
+        "target": target.map(Target::name),
         "op": example.op.name(mix),
         "reason": reason(example.outcome, example.detail),
         "detail": example.detail,

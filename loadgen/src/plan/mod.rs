@@ -23,6 +23,7 @@ use engine::{Choice, Sockets};
 use host::Host;
 use sources::{Places, Sources, TooFewPorts};
 use target::TargetUrl;
+use wire::mcp::Operation;
 
 /// Descriptors that a process needs beside the table: log, pipes, rings, a socket being opened.
 const DESCRIPTOR_MARGIN: u64 = 64;
@@ -94,6 +95,18 @@ pub struct Target {
     pub wrapping: Option<Wrapping>,
     /// What TLS agreed upon when the target was asked.
     pub terms: Option<String>,
+    /// Whether its name has other addresses too, each a target of its own.
+    pub one_of_several: bool,
+}
+
+impl Target {
+    /// As logs and reports call it: its URL, with the address where the name has several.
+    pub fn name(&self) -> String {
+        match self.one_of_several {
+            true => format!("{}#{}", self.url, self.address.ip()),
+            false => self.url.to_string(),
+        }
+    }
 }
 
 /// The resolved configuration of a run.
@@ -174,12 +187,38 @@ pub struct Work {
     pub protocol: Protocol,
     /// Header lines for every HTTP request.
     pub headers: Vec<(String, String)>,
+    /// What of them, and of what a server may repeat of them, no output shows.
+    pub secrets: Vec<String>,
+    /// The request of plain HTTP.
+    pub plain: PlainRequest,
     /// TLS and WebSocket as the options want them.
     pub transport: Arc<Transport>,
     /// What the scheduled requests ask for.
     pub mix: Mix,
     /// See [`Plan::seed`].
     pub seed: u64,
+}
+
+/// The request of plain HTTP.
+#[derive(Clone, Debug)]
+pub struct PlainRequest {
+    /// Its method.
+    pub method: String,
+    /// Its content; empty for none.
+    pub body: Vec<u8>,
+}
+
+impl Default for PlainRequest {
+    fn default() -> Self {
+        Self { method: "GET".into(), body: Vec::new() }
+    }
+}
+
+impl PlainRequest {
+    /// As the protocol crate wants it.
+    pub fn operation(&self) -> Operation<'_> {
+        Operation::Plain { method: &self.method, body: &self.body }
+    }
 }
 
 /// Why a plan cannot be carried out here.
@@ -347,7 +386,7 @@ impl Plan {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "command": self.command,
-            "targets": self.targets.iter().map(|t| t.url.to_string()).collect::<Vec<_>>(),
+            "targets": self.targets.iter().map(Target::name).collect::<Vec<_>>(),
             "ops": crate::ops::table(&self.work.mix),
             "sample_fields": crate::worker::sample::FIELDS,
             "connections": self.connections,

@@ -22,6 +22,8 @@ pub enum Kind {
     Tls,
     /// Accepts and closes.
     Closing,
+    /// Plain HTTP: success for the first request of all, then 500 with the request in it.
+    Mirror,
 }
 
 /// What it has counted.
@@ -75,6 +77,13 @@ fn serve(mut stream: TcpStream, kind: Kind, counts: &Counts) -> std::io::Result<
         let answer = match kind {
             Kind::Mcp => answer(&request, counts),
             Kind::Silent => continue,
+            Kind::Mirror if counts.calls.fetch_add(1, Ordering::Relaxed) == 0 => {
+                reply("200 OK", "text/plain", "", "fine")
+            }
+            Kind::Mirror => {
+                let said = format!("{}\n{}", request.head, request.body);
+                reply("500 Server Error", "text/plain", "", &said)
+            }
             Kind::Html => reply("200 OK", "text/html", "", "<html><body>Welcome</body></html>"),
             Kind::NotFound => reply("404 Not Found", "text/plain", "", "no such page"),
             Kind::Tls | Kind::Closing => "\x15\x03\x01\0\x02\x02\x46".into(),
@@ -89,6 +98,7 @@ fn serve(mut stream: TcpStream, kind: Kind, counts: &Counts) -> std::io::Result<
 
 struct Request {
     method: String,
+    head: String,
     session: Option<u64>,
     body: String,
 }
@@ -100,9 +110,11 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
     }
     let method = line.split(' ').next().unwrap_or_default().to_owned();
     let (mut length, mut session) = (0, None);
+    let mut head = line.clone();
     loop {
         line.clear();
         reader.read_line(&mut line)?;
+        head += &line;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().unwrap_or(0),
@@ -113,7 +125,8 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let session = session.and_then(|id| id.parse().ok());
-    Ok(Some(Request { method, session, body: String::from_utf8_lossy(&body).into_owned() }))
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Ok(Some(Request { method, head, session, body }))
 }
 
 fn answer(request: &Request, counts: &Counts) -> String {

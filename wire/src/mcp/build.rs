@@ -17,9 +17,11 @@ pub(super) struct Envelope {
 pub(super) fn head(target: &Target, operation: Operation<'_>) -> Result<Vec<u8>, BuildError> {
     let method = match operation {
         Operation::PlainGet | Operation::Stream => "GET",
+        Operation::Plain { method, .. } => method,
         Operation::Delete => "DELETE",
         _ => "POST",
     };
+    check("method", method, is_token)?;
     check("path", &target.path, |byte| byte.is_ascii_graphic())?;
     let mut head = format!("{method} {} HTTP/1.1\r\n", target.path);
     let given =
@@ -27,11 +29,12 @@ pub(super) fn head(target: &Target, operation: Operation<'_>) -> Result<Vec<u8>,
     let mut put = |name: &str, value: &str| {
         check("header field name", name, is_token)?;
         // RFC 9110 section 5.5; a value neither begins nor ends with a space.
-        check("header field value", value, |byte| byte == b' ' || byte.is_ascii_graphic())?;
-        if value.trim() != value {
+        let fits = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if !fits || value.trim() != value {
+            // The value may be a secret, so that it is not repeated.
             return Err(BuildError::BadHeader {
-                what: "header field value",
-                text: value.to_owned(),
+                what: "the value of a header field",
+                text: name.to_owned(),
             });
         }
         head.extend([name, ": ", value, "\r\n"]);
@@ -50,6 +53,13 @@ pub(super) fn head(target: &Target, operation: Operation<'_>) -> Result<Vec<u8>,
     }
     match operation {
         Operation::PlainGet => return Ok(head.into_bytes()),
+        Operation::Plain { body, .. } => {
+            // RFC 9110 section 8.6: where content is usual, its absence is said.
+            if body.is_empty() && matches!(method, "POST" | "PUT" | "PATCH") {
+                put("Content-Length", "0")?;
+            }
+            return Ok(head.into_bytes());
+        }
         Operation::Stream => put("Accept", "text/event-stream")?,
         Operation::Delete => {}
         _ => {
@@ -85,6 +95,10 @@ pub(super) fn body(
     let client = json!({"name": target.client_name, "version": target.client_version});
     let params = match operation {
         Operation::PlainGet | Operation::Stream | Operation::Delete => return Ok(None),
+        Operation::Plain { body: [], .. } => return Ok(None),
+        Operation::Plain { body, .. } => {
+            return Ok(Some(Envelope { text: body.to_vec(), id_at: None }));
+        }
         Operation::AnswerPing => return Ok(Some(answer("result", &json!({})))),
         Operation::AnswerUnknown => {
             let error =
@@ -152,8 +166,7 @@ fn object(name: &str, arguments: &str) -> Result<Map<String, Value>, BuildError>
 }
 
 fn check(what: &'static str, text: &str, allowed: impl Fn(u8) -> bool) -> Result<(), BuildError> {
-    let empty_ok = what == "header field value";
-    if text.bytes().all(allowed) && (empty_ok || !text.is_empty()) {
+    if text.bytes().all(allowed) && !text.is_empty() {
         Ok(())
     } else {
         Err(BuildError::BadHeader { what, text: text.to_owned() })

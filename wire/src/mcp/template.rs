@@ -44,6 +44,13 @@ impl Target {
 pub enum Operation<'a> {
     /// A plain HTTP GET of the target's path.
     PlainGet,
+    /// A plain HTTP request of the target's path.
+    Plain {
+        /// Its method.
+        method: &'a str,
+        /// Its content; empty for none.
+        body: &'a [u8],
+    },
     /// `initialize` (sessions era).
     Initialize,
     /// `notifications/initialized` (sessions era).
@@ -99,6 +106,7 @@ impl Operation<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::PlainGet => "GET",
+            Self::Plain { .. } => "plain request",
             Self::Initialize => "initialize",
             Self::Initialized => "notifications/initialized",
             Self::Ping => "ping",
@@ -120,7 +128,7 @@ impl Operation<'_> {
     /// What the request is for.
     pub fn purpose(&self) -> Purpose {
         match self {
-            Self::PlainGet => Purpose::Plain,
+            Self::PlainGet | Self::Plain { .. } => Purpose::Plain,
             Self::Initialize => Purpose::Initialize,
             Self::Initialized | Self::AnswerPing | Self::AnswerUnknown => Purpose::Notification,
             Self::Ping
@@ -141,6 +149,7 @@ impl Operation<'_> {
     pub fn is_in(&self, revision: Revision) -> bool {
         match self {
             Self::PlainGet
+            | Self::Plain { .. }
             | Self::ToolsList
             | Self::ToolsCall { .. }
             | Self::ResourcesList
@@ -245,6 +254,8 @@ pub struct Template {
     takes_last_event: bool,
     purpose: Purpose,
     stateless: bool,
+    /// Whether the method is HEAD, whose answer has no body.
+    head: bool,
 }
 
 impl Template {
@@ -313,7 +324,8 @@ impl Template {
             id_at = envelope.id_at.map(|at| body_at + at);
             text.extend_from_slice(&envelope.text);
         }
-        let in_session = !matches!(operation, Operation::Initialize | Operation::PlainGet);
+        let plain = operation.purpose() == Purpose::Plain;
+        let in_session = !plain && operation != Operation::Initialize;
         Self {
             text: text.into_boxed_slice(),
             body_at,
@@ -323,6 +335,7 @@ impl Template {
             takes_last_event: operation == Operation::Stream,
             purpose: operation.purpose(),
             stateless,
+            head: matches!(operation, Operation::Plain { method: "HEAD", .. }),
         }
     }
 
@@ -370,7 +383,7 @@ impl Template {
             carried_session: (self.takes_session && !fields.session.is_empty())
                 || self.form == Form::Endpoint,
             stateless: self.stateless,
-            head: false,
+            head: self.head,
             id,
         })
     }

@@ -113,6 +113,35 @@ fn streams_and_deletes_have_no_body() {
 }
 
 #[test]
+fn a_plain_request_has_its_method_and_its_content() {
+    let target = Target::new("a:1", "/x", Revision::V2025_11_25);
+    let rendered = |method: &str, body: &[u8]| {
+        let template = Template::http(&target, Operation::Plain { method, body }).expect("builds");
+        let fields = Fields::request(7, b"no-session");
+        let mut out = Vec::new();
+        template.render(&mut out, &fields);
+        (String::from_utf8(out).expect("text"), template.expectation(&fields).expect("an answer"))
+    };
+    let (put, expected) = rendered("PUT", b"{\"id\":1}");
+    assert!(put.starts_with("PUT /x HTTP/1.1\r\n"), "{put}");
+    assert!(put.ends_with("\r\nContent-Length: 8\r\n\r\n{\"id\":1}"), "{put}");
+    assert_eq!((expected.purpose, expected.head), (Purpose::Plain, false));
+    assert!(rendered("POST", b"").0.contains("\r\nContent-Length: 0\r\n"));
+    let (head, expected) = rendered("HEAD", b"");
+    assert!(head.starts_with("HEAD /x ") && !head.contains("Content-Length"), "{head}");
+    assert!(expected.head, "its answer has no body");
+    let bad = Operation::Plain { method: "GE T", body: b"" };
+    assert!(matches!(
+        Template::http(&target, bad),
+        Err(BuildError::BadHeader { what: "method", .. })
+    ));
+    let mut secret = Target::new("a:1", "/x", Revision::V2025_11_25);
+    secret.headers.push(("Authorization".into(), "Bearer s3cret\n".into()));
+    let error = Template::http(&secret, Operation::PlainGet).expect_err("a newline").to_string();
+    assert!(error.contains("Authorization") && !error.contains("s3cret"), "{error}");
+}
+
+#[test]
 fn a_stateless_request_repeats_itself_in_its_headers() {
     let operations = [
         (Operation::Discover, None),

@@ -120,7 +120,7 @@ fn target(n: usize, speaks: Speaks) -> Target {
         format!("{scheme}://127.0.0.{}:8080/mcp", n + 11).parse().expect("a target");
     assert_eq!(url.scheme.framing == Framing::Http, dialect.is_http());
     let address = format!("127.0.0.{}:8080", n + 11).parse().expect("an address");
-    Target { url, address, dialect, wrapping: None, terms: None }
+    Target { url, address, dialect, wrapping: None, terms: None, one_of_several: false }
 }
 
 fn work(cli: &Cli, speaks: Speaks) -> Work {
@@ -128,7 +128,8 @@ fn work(cli: &Cli, speaks: Speaks) -> Work {
     let seed = cli.seed.unwrap_or(1);
     let mix = Mix::parse(&cli.call, &cli.tool_args, seed).expect("a mix");
     let transport = Arc::default();
-    Work { protocol, headers: Vec::new(), transport, mix, seed }
+    let (headers, secrets, plain) = Default::default();
+    Work { protocol, headers, secrets, plain, transport, mix, seed }
 }
 
 /// A run under way.
