@@ -177,6 +177,8 @@ fn sessions_left_in_silence_expire() {
         "5",
         "-d",
         "8s",
+        "--timeout",
+        "5s",
         "--heartbeat",
         "off",
         "--reinit-max",
