@@ -22,6 +22,8 @@ pub struct Observed {
     session_alive_peak: u64,
     stream_open_peak: u64,
     rss_bytes_max: u64,
+    /// Of the fields that are a maximum: the greatest since the start.
+    most: Sample,
     first: Option<(u64, u64, Sample)>,
     last: Option<(u64, u64, Sample)>,
 }
@@ -33,6 +35,7 @@ impl Observed {
         self.session_alive_peak = self.session_alive_peak.max(sum.session_alive);
         self.stream_open_peak = self.stream_open_peak.max(sum.stream_open);
         self.rss_bytes_max = self.rss_bytes_max.max(sum.rss_bytes);
+        self.most.keep_maxima(sum);
     }
 
     /// The counted part begins.
@@ -155,7 +158,8 @@ impl Summary<'_> {
     pub fn to_json(&self) -> Value {
         let tally = self.tally;
         let offered = tally.sent + tally.dropped;
-        let cpu = self.observed.hold().map(|(s, cpu, _)| cpu / s / self.host.cores.len() as f64);
+        let cpu = self.cpu_share();
+        let limits = &self.plan.limits;
         json!({
             "name": "loadgen",
             "connections": {
@@ -197,6 +201,12 @@ impl Summary<'_> {
                 "rss_bytes_max": self.observed.rss_bytes_max,
                 "engine": self.plan.engine.engine.name(),
                 "workers": self.plan.workers,
+                "reap_lag_ns_max": self.observed.most.reap_lag_ns_max,
+                "turn_ns_max": self.observed.most.turn_ns_max,
+                "debt_ns_max": self.observed.most.debt_ns_max,
+                "reaped_max": self.observed.most.reaped_max,
+                "recv_buffers": [self.observed.most.recv_buffers_used_max, u64::from(limits.recv_buffers)],
+                "send_buffers": [self.observed.most.send_buffers_used_max, u64::from(limits.send_buffers)],
                 "enobufs": self.last.enobufs,
                 "cq_overflow": self.last.cq_overflow,
                 "send_buffer_waits": self.last.send_buffer_waits,
@@ -210,6 +220,30 @@ impl Summary<'_> {
                 "descriptors": self.host.descriptors,
             },
         })
+    }
+
+    /// CPU of this process in the counted part, as a share of its cores.
+    fn cpu_share(&self) -> Option<f64> {
+        self.observed.hold().map(|(s, cpu, _)| cpu / s / self.host.cores.len() as f64)
+    }
+
+    /// What the generator says about itself: how near it came to limits of its own.
+    fn own_row(&self) -> String {
+        let (most, limits) = (&self.observed.most, &self.plan.limits);
+        format!(
+            "CPU {:.0} % of {} core(s), longest turn {}, reap lag {}, schedule debt {}; at most {} \
+             completions at once, {} of {} receive and {} of {} send buffers of a worker",
+            self.cpu_share().unwrap_or(0.0) * 100.0,
+            self.host.cores.len(),
+            ms(most.turn_ns_max),
+            ms(most.reap_lag_ns_max),
+            ms(most.debt_ns_max),
+            most.reaped_max,
+            most.recv_buffers_used_max,
+            limits.recv_buffers,
+            most.send_buffers_used_max,
+            limits.send_buffers,
+        )
     }
 
     fn speaks_tls(&self) -> bool {
@@ -319,6 +353,7 @@ impl Summary<'_> {
         let bytes = self.observed.hold().map_or(0.0, |(s, _, bytes)| bytes / s / 1e6);
         row("Throughput", format!("{:.1} req/s, {bytes:.2} MB/s", self.per_second(tally.ok)));
         self.tls_rows(&mut row);
+        row("Generator", self.own_row());
         if self.plan.closed {
             row(
                 "Model",

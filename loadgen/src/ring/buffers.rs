@@ -124,6 +124,7 @@ impl RecvBuffers {
 /// A stack of equal send buffers.
 pub(super) struct SendBuffers {
     bytes: Mapping,
+    count: u32,
     size: u32,
     free: Vec<u32>,
 }
@@ -131,7 +132,12 @@ pub(super) struct SendBuffers {
 impl SendBuffers {
     pub fn new(count: u32, size: u32) -> io::Result<Self> {
         let bytes = Mapping::new(count as usize * size as usize)?;
-        Ok(Self { bytes, size, free: (0..count).rev().collect() })
+        Ok(Self { bytes, count, size, free: (0..count).rev().collect() })
+    }
+
+    /// How many are taken.
+    pub fn used(&self) -> u32 {
+        self.count - self.free.len() as u32
     }
 
     /// Whether all are under way.

@@ -398,7 +398,10 @@ impl Ring for EpollRing {
     }
 
     fn take_send_buffer(&mut self) -> Option<SendBuffer> {
-        self.send.take().map(SendBuffer)
+        let taken = self.send.take().map(SendBuffer);
+        let most = &mut self.stats.send_buffers_used_max;
+        *most = self.send.used().max(*most);
+        taken
     }
 
     fn send_bytes_mut(&mut self, buffer: SendBuffer) -> &mut [u8] {
@@ -437,6 +440,11 @@ impl Buffers {
 
     fn take(&mut self) -> Option<u32> {
         self.free.pop()
+    }
+
+    /// How many are taken.
+    fn used(&self) -> u32 {
+        (self.bytes.len() / self.size.max(1) - self.free.len()) as u32
     }
 
     fn give(&mut self, id: u32) {

@@ -201,7 +201,10 @@ impl Ring for KernelRing {
     }
 
     fn take_send_buffer(&mut self) -> Option<SendBuffer> {
-        self.send.take().map(SendBuffer)
+        let taken = self.send.take().map(SendBuffer);
+        let most = &mut self.stats.send_buffers_used_max;
+        *most = self.send.used().max(*most);
+        taken
     }
 
     fn send_bytes_mut(&mut self, buffer: SendBuffer) -> &mut [u8] {

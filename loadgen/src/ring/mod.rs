@@ -147,6 +147,8 @@ pub struct RingStats {
     pub cq_overflow: u64,
     /// Calls of `enter`.
     pub enters: u64,
+    /// Most send buffers that were taken at one time.
+    pub send_buffers_used_max: u32,
 }
 
 /// Sizes of a ring; all of them limits that the plan computed.

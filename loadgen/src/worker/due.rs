@@ -184,6 +184,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.due.pop_front();
             self.begin_call(session, due);
         }
+        if let Some(due) = self.due.front() {
+            let debt_ns = self.now_ns.saturating_sub(due.at_ns);
+            let sample = &mut self.recorder.now;
+            sample.debt_ns_max = sample.debt_ns_max.max(debt_ns);
+        }
         let loaded = matches!(self.stage, Stage::Warmup | Stage::Hold);
         if self.plan.closed && loaded {
             while let Some(session) = self.queues[IDLE].front() {

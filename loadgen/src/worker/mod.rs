@@ -445,6 +445,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         sample.queued = self.due.len() as u64;
         sample.in_flight = u64::from(self.queues[ANSWERING].len());
         sample.completions = stats.completions;
+        sample.send_buffers_used_max = u64::from(stats.send_buffers_used_max);
         sample.cq_overflow = stats.cq_overflow;
         self.window.sample.publish(sample);
         let drained = self.stage == Stage::Drain && !self.owes_answers();

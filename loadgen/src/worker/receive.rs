@@ -19,13 +19,19 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn reap(&mut self) -> io::Result<u64> {
         let returned_ns = self.clock.now_ns();
         self.now_ns = returned_ns;
+        let (mut reaped, mut received) = (0, 0);
         while let Some(completion) = self.ring.pop() {
+            reaped += 1;
+            received += u64::from(completion.buffer.is_some());
             // That a request is through has no time of its own.
             if completion.kind != OpKind::Send || completion.result.is_err() {
                 self.now_ns = self.clock.now_ns();
             }
             self.dispatch(completion)?;
         }
+        let sample = &mut self.recorder.now;
+        sample.reaped_max = sample.reaped_max.max(reaped);
+        sample.recv_buffers_used_max = sample.recv_buffers_used_max.max(received);
         self.rearm_receives()?;
         Ok(self.now_ns - returned_ns)
     }

@@ -289,6 +289,9 @@ impl Recorder {
         self.interval.reset();
         self.now.turn_ns_max = 0;
         self.now.reap_lag_ns_max = 0;
+        self.now.debt_ns_max = 0;
+        self.now.reaped_max = 0;
+        self.now.recv_buffers_used_max = 0;
     }
 
     /// Hands all open blocks on.

@@ -32,6 +32,15 @@ macro_rules! fields {
             }
         }
 
+        impl Sample {
+            /// Keeps the greater one of each maximum, and nothing else.
+            pub fn keep_maxima(&mut self, other: &Sample) {
+                $(if stringify!($name).ends_with("_max") {
+                    self.$name = self.$name.max(other.$name);
+                })+
+            }
+        }
+
         /// The latest sample of a worker, readable by other threads. Fields may be of two
         /// neighbouring instants.
         #[derive(Debug, Default)]
@@ -111,6 +120,15 @@ fields! {
     /// Longest time since the last sample between the return of the kernel and the reading of the
     /// last completion that it brought.
     reap_lag_ns_max,
+    /// Age of the oldest request that was due and not sent, the greatest since the last sample:
+    /// what the schedule was owed.
+    debt_ns_max,
+    /// Most completions that were read in one turn since the last sample.
+    reaped_max,
+    /// Most receive buffers that waited to be read in one turn since the last sample.
+    recv_buffers_used_max,
+    /// Most send buffers that were under way at one time since the start.
+    send_buffers_used_max,
     /// Completions.
     completions,
     /// Receives that ended for want of a buffer.
@@ -161,5 +179,7 @@ mod tests {
         let mut a = Sample { turn_ns_max: 5, sent: 5, ..Sample::default() };
         a.add(&Sample { turn_ns_max: 3, sent: 3, ..Sample::default() });
         assert_eq!((a.turn_ns_max, a.sent), (5, 8));
+        a.keep_maxima(&Sample { turn_ns_max: 9, sent: 3, ..Sample::default() });
+        assert_eq!((a.turn_ns_max, a.sent), (9, 8));
     }
 }

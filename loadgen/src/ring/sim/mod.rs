@@ -304,6 +304,8 @@ impl Ring for SimRing {
     fn take_send_buffer(&mut self) -> Option<SendBuffer> {
         let free = self.send_owner.iter().position(|&o| o == Owner::Free)?;
         self.send_owner[free] = Owner::Caller;
+        let used = self.send_owner.iter().filter(|&&o| o != Owner::Free).count() as u32;
+        self.stats.send_buffers_used_max = self.stats.send_buffers_used_max.max(used);
         Some(SendBuffer(free as u32))
     }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::ring::sim::Dice;
 
 /// Runs without LOADGEN_SEEDS.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2_000;
 
 #[test]
 fn every_seed_keeps_the_rules() {
@@ -20,16 +20,30 @@ fn every_seed_keeps_the_rules() {
         Some(seed) => seed..seed + 1,
         None => 0..number("LOADGEN_SEEDS").unwrap_or(SEEDS),
     };
-    for seed in seeds {
-        let made = catch_unwind(AssertUnwindSafe(|| run(seed)));
-        if let Err(cause) = made {
-            eprintln!(
-                "seed {seed} fails; to repeat it alone:\n  LOADGEN_SEED={seed} cargo test -p \
-                 loadgen --lib worker::tests::seeds -- --nocapture\n{:?}",
-                case(seed)
-            );
-            resume_unwind(cause);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let count = seeds.end - seeds.start;
+    let seeds = &seeds;
+    let share = move |thread: u64| seeds.clone().skip(thread as usize).step_by(threads as usize);
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || share(thread).for_each(try_run)))
+            .collect();
+        for one in all {
+            one.join().unwrap_or_else(|cause| resume_unwind(cause));
         }
+    });
+    println!("{count} seeds keep the rules");
+}
+
+fn try_run(seed: u64) {
+    let made = catch_unwind(AssertUnwindSafe(|| run(seed)));
+    if let Err(cause) = made {
+        eprintln!(
+            "seed {seed} fails; to repeat it alone:\n  LOADGEN_SEED={seed} cargo test -p \
+             loadgen --lib worker::tests::seeds -- --nocapture\n{:?}",
+            case(seed)
+        );
+        resume_unwind(cause);
     }
 }
 
