@@ -209,7 +209,8 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Poll shortly before a request is due instead of sleeping: exact, at the price of a core
+    /// Poll shortly before a request is due instead of sleeping: exact, at the price of a core for each
+    /// worker; wants no more workers than cores
     #[arg(long)]
     pub spin: bool,
 
