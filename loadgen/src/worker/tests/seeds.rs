@@ -10,7 +10,7 @@ use super::*;
 use crate::ring::sim::Dice;
 
 /// Runs without LOADGEN_SEEDS.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_000;
 
 #[test]
 fn every_seed_keeps_the_rules() {
