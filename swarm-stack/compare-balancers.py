@@ -2,6 +2,7 @@
 """Prints the runs of compare-balancers.sh as one table. usage: compare-balancers.py RESULTS"""
 import glob
 import json
+import shlex
 import sys
 
 WAYS = {"haproxy": "HAProxy", "traefik": "Traefik", "none": "none: straight to the tasks"}
@@ -18,7 +19,24 @@ def load(results, way, kind):
 def time(ns):
     if ns is None:
         return "never"
-    return f"{ns / 1e6:.0f} ms" if ns < 1e9 else f"{ns / 1e9:.1f} s"
+    if ns < 1e9:
+        return f"{ns / 1e6:.2f} ms" if ns < 1e7 else f"{ns / 1e6:.0f} ms"
+    return f"{ns / 1e9:.1f} s"
+
+
+def command(typed):
+    """The command without what is of one machine only: where results go, how nodes are reached."""
+    words, kept = shlex.split(typed), []
+    while words:
+        word = words.pop(0)
+        if word in ("--out", "--node-host"):
+            words.pop(0)
+        elif word == "--node-off":
+            kept += [word, "COMMAND"]
+            words.pop(0)
+        else:
+            kept.append(word)
+    return " ".join(kept)
 
 
 def count(number):
@@ -120,9 +138,10 @@ def main():
           f"{record['replicas_planned']} replicas; a descriptor limit of "
           f"{record['cluster']['path']['descriptors_a_replica'] or 'unknown'} for each process; "
           f"generator, balancer and replicas on the same cores.")
+    print()
     for (way, kind), (found, own) in runs.items():
         if found:
-            print(f"\n- {WAYS[way]}, {kind}: `{own['command']}`: run "
+            print(f"- {WAYS[way]}, {kind}: `{command(own['command'])}`: the run is "
                   + ("valid" if found["valid"] else "not valid: " + "; ".join(found["invalid_because"])))
 
 

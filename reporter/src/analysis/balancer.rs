@@ -5,8 +5,9 @@ use super::frame::Span;
 use super::table::Table;
 use crate::results::BalancerResult;
 
-/// Share of a limit from which it is the limit that holds things up.
-pub const FULL_SHARE: f64 = 0.98;
+/// Share of a limit from which it is the limit that holds things up: connections that wait to be let
+/// in come and go, and are sampled once a second.
+pub const FULL_SHARE: f64 = 0.97;
 
 /// What the samples of a stage say; none without a sample.
 pub fn in_stage(

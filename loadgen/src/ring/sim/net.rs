@@ -226,6 +226,9 @@ impl Net {
         }
         let dead = covers(&script.kills, now_ns) || covers(&script.refuses, now_ns);
         let mut errno = if dead { libc::ECONNREFUSED } else { 0 };
+        if self.mood(|k| k.connect_taken) {
+            errno = libc::EADDRNOTAVAIL;
+        }
         if self.mood(|k| k.connect_error) {
             errno = self.dice.one_of(&[
                 libc::ECONNREFUSED,

@@ -25,6 +25,8 @@ pub struct Kernel {
     pub open_error: f64,
     /// A connect fails (ECONNREFUSED, ETIMEDOUT, EADDRNOTAVAIL, unreachable).
     pub connect_error: f64,
+    /// A connect finds its address and port in use (EADDRNOTAVAIL).
+    pub connect_taken: f64,
     /// A cancelled operation completes later than the cancellation, or the other way round.
     pub late_cancel: f64,
     /// Completions of uses of a slot that are gone.
@@ -54,6 +56,7 @@ impl Kernel {
             empty_enter: share(0.3),
             open_error: share(0.1),
             connect_error: share(0.2),
+            connect_taken: 0.0,
             late_cancel: share(0.5),
             stale: share(0.05),
             reorder: share(0.9),

@@ -143,3 +143,25 @@ fn connects_to_a_target_that_is_taken_away_are_given_up() {
     run.turn_until_ns(run.orders.hold().end);
     run.finish();
 }
+
+/// Two targets and too few pairs for each session to have two of its own: some are taken by sessions
+/// for the other target, which the kernel says as it connects.
+#[test]
+fn a_planned_pair_that_is_taken_costs_no_attempt() {
+    // Of 40,000 sessions on 28,232 ports this worker has every 1,000th.
+    let options = "-c 40000 --ramp 100000 -r 40000 -d 2s --heartbeat 60s --sources 10.0.0.1";
+    let kernel = Kernel { connect_taken: 0.15, ..Kernel::default() };
+    let case = Case {
+        kernel,
+        heal_ns: u64::MAX,
+        worker: (0, 1_000),
+        ..Case::new(options, vec![Script::healthy(Speaks::Sessions); 2])
+    };
+    let mut run = Run::new(&case);
+    assert!(run.ramp(2 * S));
+    run.turn_until_ns(run.orders.hold().end);
+    let finished = run.finish();
+    let failed = finished.events.iter().filter(|e| e.kind == EventKind::ConnectFailed).count();
+    assert_eq!(failed, 0, "the same attempt goes on from another pair");
+    assert!(finished.tally.errors.is_empty(), "{:?}", finished.tally.errors);
+}
