@@ -84,7 +84,11 @@ def held(results):
 
 def reached(results):
     said = [f["because"] for f in results["findings"] if f["rule"] == "balancer"]
-    return said[-1] if said else "none was reached"
+    if said:
+        return said[-1]
+    last = results["balancer"][-1] if results["balancer"] else None
+    return "—" if not last else f"by its own figures {count(last['connections'] or 0)} of the " \
+        f"{count(last['connections_max'] or last['fds_max'] // 2)} that it accepts"
 
 
 def cores(results):
