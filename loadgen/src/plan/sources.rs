@@ -169,11 +169,12 @@ impl Sources {
         SocketAddr::new(source, self.ports.0[(ordinal % ports) as usize])
     }
 
-    /// Whether a session's pairs may be in use by others, for other destinations than its own.
-    pub fn shares_pairs(&self) -> bool {
+    /// Whether a session has another pair where one is taken: by another session, or for good by a
+    /// program that listens on that port.
+    pub fn has_other_pairs(&self) -> bool {
         match self.turns {
-            Turns::Own | Turns::Barred => false,
-            Turns::Around { .. } => true,
+            Turns::Own | Turns::Around { .. } => true,
+            Turns::Barred => false,
         }
     }
 

@@ -314,12 +314,13 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Whether an attempt that found its planned pair taken goes on from another one: where sessions
-    /// share pairs, some of a session's are in use for its target by others. It is a search of this
+    /// share pairs, some of a session's are in use for its target by others, and a port that a program
+    /// listens on is barred anywhere. It is a search of this
     /// program's, which the time to connect contains, and no failure until all of it found nothing.
     pub(super) fn takes_other_pair(&mut self, session: u32, errno: Errno) -> bool {
-        let shared = self.plan.sources.as_ref().is_some_and(Sources::shares_pairs);
+        let others = self.plan.sources.as_ref().is_some_and(Sources::has_other_pairs);
         let s = &mut self.sessions[session as usize];
-        let goes_on = shared
+        let goes_on = others
             && self.stage != Stage::Cooldown
             && outcome_of(errno).0 == Outcome::NoAddress
             && s.pairs_taken < PAIRS_TRIED_MAX;

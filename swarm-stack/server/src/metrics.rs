@@ -153,6 +153,10 @@ impl Metrics {
         for transport in [Carrier::Http, Carrier::Tcp] {
             let _ = metrics.connections.get_or_create(&CarrierLabel { transport });
         }
+        // There from the start, at 0: an alert on a figure that is not there never comes.
+        for reason in ["shortage", "aborted"] {
+            let _ = metrics.accept_errors.get_or_create(&ReasonLabel { reason });
+        }
         Arc::new(metrics)
     }
 
