@@ -42,7 +42,6 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Subcommand, Debug)]
-#[allow(clippy::large_enum_variant, reason = "one value in the whole life of the program")]
 pub enum Command {
     /// Run everything: preflight, cluster, baseline, stress, failover, scaling, report
     Run(Box<RunArgs>),
