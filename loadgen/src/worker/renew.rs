@@ -116,7 +116,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let Some(current) = s.current.take_if(|c| matches!(c.op, Op::Call(_) | Op::Ping)) else {
             return self.lose(session, outcome, v);
         };
-        s.crossed = Some(Crossed { current, outcome, detail: v, lost_ns: self.now_ns });
+        // The server did as it may: without the rest, it is a request that was never answered.
+        let outcome = Outcome::Unanswered;
+        s.crossed = Some(Crossed { current, outcome, detail: 0, lost_ns: self.now_ns });
         s.marked = true;
         s.attempt_ns = self.now_ns;
         self.marks.keep(session, &mut self.mark);

@@ -81,8 +81,8 @@ pub struct Server {
     /// Ids of sessions that are gone by a fault, so that asking for them is no misuse.
     gone: BTreeSet<String>,
     next_session: u64,
-    /// The connections of streams that are open, by session.
-    pub(super) streams: BTreeMap<String, u64>,
+    /// The connections of streams by session, and when each begins with its head.
+    pub(super) streams: BTreeMap<String, (u64, u64)>,
     /// What waits for the answer to a request of its own, by that one's id.
     pub(super) withheld: BTreeMap<String, Out>,
     /// Answers that broke off, by session and the event that came last.

@@ -91,7 +91,7 @@ impl Server {
         dice: &mut Dice,
     ) -> Vec<Out> {
         self.counts.streams += 1;
-        self.streams.insert(session, conn);
+        self.streams.insert(session, (conn, at_ns));
         let mut outs = vec![out(at_ns, head, Then::Wait)];
         let life_ns = &self.script.streams.life_ns;
         if !life_ns.is_empty() {
@@ -178,11 +178,12 @@ impl Server {
         dice: &mut Dice,
     ) {
         let stream = request.session.as_ref().and_then(|session| self.streams.get(session));
-        let Some(&stream) = stream else { return };
+        let Some(&(stream, begins_ns)) = stream else { return };
         if !request.rpc.starts_with("tools/") || !dice.chance(self.script.streams.chatter) {
             return;
         }
         let (_, ask) = self.ask();
+        let at_ns = at_ns.max(begins_ns);
         let mut out = out(at_ns, event(NOTICE) + &event(&ask), Then::Wait);
         out.over = Some(stream);
         outs.push(out);
@@ -229,8 +230,8 @@ impl Server {
             return status(at_ns, reply.status);
         };
         let mut outs = status(at_ns, 202);
-        if let Some(&stream) = self.streams.get(session) {
-            let mut answer = out(at_ns, event(json), Then::Wait);
+        if let Some(&(stream, begins_ns)) = self.streams.get(session) {
+            let mut answer = out(at_ns.max(begins_ns), event(json), Then::Wait);
             answer.over = Some(stream);
             // Either may come first.
             let place = usize::from(at_ns.is_multiple_of(2));
