@@ -1,5 +1,6 @@
 //! What was typed, and nothing about what it means on this host: that is `plan`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ spoiled (its log is incomplete); 4 this host lacks something; 130 interrupted, r
 pub struct Cli {
     /// Addresses under test: http://host:port/path or tcp://host:port (JSON-RPC, one message a
     /// line); ws:// for WebSocket; https://, wss:// and tls:// are the same inside TLS
-    #[arg(required_unless_present_any = ["probe", "scenario"], value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["probe", "scenario", "relay"], value_name = "TARGET")]
     pub targets: Vec<String>,
 
     /// Connections to hold, each with one session
@@ -227,6 +228,24 @@ pub struct Cli {
     /// one JSON object a line
     #[arg(long)]
     pub control: bool,
+
+    /// The same over the one connection that comes to this address, such as 0.0.0.0:9465: one of
+    /// several generators, which begins when it is told to and hands its log over at the end
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["control", "find_limit", "tui"])]
+    pub control_listen: Option<SocketAddr>,
+
+    /// Load every address that a target's name has, as tasks.NAME has in an overlay network of
+    /// Docker Swarm, and follow the name while the run lasts
+    #[arg(long)]
+    pub all_addresses: bool,
+
+    /// Serve counts and latencies to Prometheus at this address, such as 0.0.0.0:9464, on /metrics
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+
+    /// Join standard input and output to a generator that listens at this address
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    pub relay: Option<SocketAddr>,
 
     /// Say what this host's io_uring can do, as JSON, and exit
     #[arg(long, hide = true)]

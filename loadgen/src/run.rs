@@ -5,15 +5,16 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::Receiver;
 use latlog::{End as LogEnd, FileHeader};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::cli::{Cli, End};
 use crate::clock::{Clock, Monotonic, anchor, process_cpu_ns};
-use crate::control::{Command, read_commands};
+use crate::control::{Command, Link, mono_ns};
 use crate::fleet::Fleet;
+use crate::metrics::{Facts, Metrics};
+use crate::names::Names;
 use crate::orders::{Orders, Stage, TargetOrder};
 use crate::plan::Plan;
 use crate::plan::target::TargetUrl;
@@ -48,11 +49,15 @@ pub enum Ended {
 ///
 /// # Errors
 /// The run could not begin, or no session could be established.
-pub fn run(cli: &Cli, setup: Setup) -> Result<Ended, SetupError> {
+pub fn run(cli: &Cli, setup: Setup, link: Option<Link>) -> Result<Ended, SetupError> {
     let signals = block_signals()?;
     let plan = Arc::new(setup.plan.clone());
+    let metrics = cli.metrics.map(Metrics::listen).transpose()?;
+    let ordered_ns = link.as_ref().map_or(Ok(None), |link| link.await_start(&plan))?;
     let start = anchor();
-    let orders = Arc::new(Orders::new(start.mono_ns + NOTICE_NS));
+    let first_ns = start.mono_ns + NOTICE_NS;
+    let start_ns = ordered_ns.map_or(first_ns, |ordered_ns| ordered_ns.max(first_ns));
+    let orders = Arc::new(Orders::new(start_ns));
     let header = FileHeader {
         host: setup.host.name.clone(),
         pid: std::process::id(),
@@ -71,7 +76,8 @@ pub fn run(cli: &Cli, setup: Setup) -> Result<Ended, SetupError> {
         setup: &setup,
         plan: plan.clone(),
         orders,
-        commands: cli.control.then(read_commands),
+        link,
+        metrics,
         signals,
         log,
         observed: Observed::default(),
@@ -84,7 +90,7 @@ pub fn run(cli: &Cli, setup: Setup) -> Result<Ended, SetupError> {
         noted: "",
         stepping: Stepping::new(&plan),
         interrupts: 0,
-        next_line_ns: start.mono_ns + NOTICE_NS + 1_000_000_000,
+        next_line_ns: start_ns + 1_000_000_000,
         ramped: false,
         ramp_failed: false,
         most_stood: 0,
@@ -114,7 +120,8 @@ struct Coordinator<'a> {
     setup: &'a Setup,
     plan: Arc<Plan>,
     orders: Arc<Orders>,
-    commands: Option<Receiver<Result<Command, String>>>,
+    link: Option<Link>,
+    metrics: Option<Metrics>,
     signals: SignalFd,
     log: Option<Log>,
     observed: Observed,
@@ -150,6 +157,7 @@ impl Coordinator<'_> {
             self.make_steps(now_ns, fleet);
             self.observed.see(&sum);
             self.watch.look(&fleet.windows);
+            self.serve_metrics(now_ns, fleet);
             if now_ns >= self.next_line_ns {
                 self.next_line_ns += 1_000_000_000;
                 self.show(now_ns, &sum, fleet);
@@ -178,12 +186,8 @@ impl Coordinator<'_> {
             if self.most_stood == 0 {
                 self.ramp_failed = true;
                 self.orders.end_load(now_ns);
-            } else if self.stepping.is_none() {
-                let warmup = now_ns + NOTICE_NS;
-                let from = warmup + self.plan.warmup_ns;
-                let until = self.plan.duration_ns.map_or(u64::MAX, |d| from.saturating_add(d));
-                self.orders.begin(warmup, from..until);
-                self.note_stages(from);
+            } else if self.stepping.is_none() && !self.gated() {
+                self.begin(now_ns + NOTICE_NS);
             }
         }
         let stage = self.orders.stage(now_ns);
@@ -205,6 +209,19 @@ impl Coordinator<'_> {
             log.note(at_ns, "load_stage", &stage.to_string());
             at_ns = at_ns.saturating_add(stage.duration.as_nanos() as u64);
         }
+    }
+
+    /// Fixes when the schedule begins, and so when it counts and ends.
+    fn begin(&mut self, warmup_ns: u64) {
+        let from = warmup_ns.saturating_add(self.plan.warmup_ns);
+        let until = self.plan.duration_ns.map_or(u64::MAX, |d| from.saturating_add(d));
+        self.orders.begin(warmup_ns, from..until);
+        self.note_stages(from);
+    }
+
+    /// Whether the schedule begins when the driver says so.
+    fn gated(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.gated)
     }
 
     fn entered(&mut self, stage: Stage, now_ns: u64, sum: &Sample) {
@@ -311,8 +328,14 @@ impl Coordinator<'_> {
     }
 
     fn take_commands(&mut self, now_ns: u64) {
-        let Some(commands) = self.commands.clone() else { return };
-        for command in commands.try_iter() {
+        if let Some(urls) = self.setup.names.as_ref().and_then(Names::change) {
+            self.say(&format!("the targets' names have {} addresses", urls.len()));
+            if let Err(cause) = self.change_targets(&urls, true, now_ns) {
+                self.say(&cause);
+            }
+        }
+        let Some(link) = self.link.clone() else { return };
+        for command in link.orders() {
             let done = match command {
                 Ok(Command::End) => {
                     self.stop_search();
@@ -323,17 +346,45 @@ impl Coordinator<'_> {
                     if let Some(log) = &mut self.log {
                         log.note(now_ns, "mark", &format!("{name} {text}"));
                     }
+                    if let Some(metrics) = &mut self.metrics {
+                        metrics.mark(&name, &text);
+                    }
                     Ok(())
                 }
                 Ok(Command::Targets { urls, rebalance }) => {
                     self.change_targets(&urls, rebalance, now_ns)
                 }
+                Ok(Command::Hold { at_real_ns }) => self.hold_at(at_real_ns, now_ns),
+                Ok(Command::Start { .. } | Command::Fetch | Command::Clock) => {
+                    Err("not while the load lasts".to_owned())
+                }
                 Err(cause) => Err(cause),
             };
             if let Err(cause) = done {
-                println!("{}", serde_json::json!({"type": "error", "message": cause}));
+                link.say(&serde_json::json!({"type": "error", "message": cause}));
             }
         }
+    }
+
+    fn hold_at(&mut self, at_real_ns: u64, now_ns: u64) -> Result<(), String> {
+        if !self.gated() || self.orders.warmup_from_ns() != u64::MAX {
+            return Err("the schedule has begun, or begins by itself".to_owned());
+        }
+        self.ramped = true;
+        self.begin(mono_ns(at_real_ns).max(now_ns + NOTICE_NS));
+        Ok(())
+    }
+
+    fn serve_metrics(&mut self, now_ns: u64, fleet: &Fleet) {
+        let Some(metrics) = &mut self.metrics else { return };
+        let facts = Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            engine: self.plan.engine.engine.name(),
+            phase: self.orders.stage(now_ns).name(),
+            planned: self.plan.connections,
+            rate_per_s: self.plan.rate_per_s,
+        };
+        metrics.look(&facts, &fleet.windows);
     }
 
     fn change_targets(
@@ -378,15 +429,18 @@ impl Coordinator<'_> {
 
     /// One line a second.
     fn show(&mut self, now_ns: u64, sum: &Sample, fleet: &Fleet) {
-        if self.cli.control || self.screen.is_some() {
+        if self.link.is_some() || self.screen.is_some() {
             let reading = self.watch.reading(now_ns, &self.plan, &self.orders, sum, &fleet.windows);
-            match &self.screen {
-                Some(screen) => screen.update(|board| board.read(reading)),
-                None => println!("{}", summary::status(&reading)),
+            if let Some(screen) = &self.screen {
+                screen.update(|board| board.read(reading));
+            } else if let Some(link) = &self.link {
+                let mut status = summary::status(&reading);
+                status["ramped"] = self.ramped.into();
+                link.say(&status);
             }
         }
         // Beside a dashboard on standard error, standard output may be a file.
-        if !self.cli.control && (self.screen.is_none() || !std::io::stdout().is_terminal()) {
+        if self.link.is_none() && (self.screen.is_none() || !std::io::stdout().is_terminal()) {
             let interval = summary::merge_intervals(&fleet.windows);
             let elapsed_s = now_ns.saturating_sub(self.orders.start_ns()) / 1_000_000_000;
             println!("{}", summary::line(elapsed_s, &self.plan, sum, &interval));
@@ -531,7 +585,7 @@ impl Coordinator<'_> {
             observed: &self.observed,
             examples: &examples,
             targets: &self.known.known,
-            log: path,
+            log: path.clone(),
             log_error: written.and_then(|w| w.error),
         };
         if let Some(cause) = &failure {
@@ -542,8 +596,8 @@ impl Coordinator<'_> {
         if let Some((s, found)) = found {
             stage["search"] = search::to_json(s.threshold(), &s.steps, found);
         }
-        if self.cli.control {
-            println!("{}", serde_json::json!({"type": "done", "stage": stage}));
+        if let Some(link) = &self.link {
+            link.say(&serde_json::json!({"type": "done", "stage": stage}));
         } else {
             println!("{}", summary.text());
             if let Some((s, found)) = found {
@@ -557,6 +611,9 @@ impl Coordinator<'_> {
                 option: "--json",
                 cause,
             })?;
+        }
+        if let Some(link) = &self.link {
+            link.hand_over(path.as_deref());
         }
         Ok(match (self.interrupts > 0, spoiled) {
             (true, _) => Ended::Interrupted,

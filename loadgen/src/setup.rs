@@ -12,6 +12,7 @@ use crate::dialect::Requests;
 use crate::discover::{Unusable, Wanted, discover};
 use crate::layer::{TlsOptions, Transport};
 use crate::mix::Mix;
+use crate::names::{self, Names};
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
 use crate::plan::{PlainRequest, Plan, PlanError, Target, Work, engine, sources};
@@ -24,6 +25,8 @@ pub struct Setup {
     pub host: Host,
     /// The revision that the user asked for.
     pub wanted: Wanted,
+    /// The names of the targets, where they are followed.
+    pub names: Option<Names>,
 }
 
 /// Why a run does not begin: one line with the cause and what to do.
@@ -85,8 +88,12 @@ impl Setup {
     pub fn prepare(cli: &Cli) -> Result<Self, SetupError> {
         let host = Host::read();
         let engine = engine::choose(cli.engine, crate::ring::try_io_uring)?;
-        let urls: Vec<TargetUrl> =
+        let typed: Vec<TargetUrl> =
             cli.targets.iter().map(|t| t.parse()).collect::<Result<_, _>>()?;
+        let urls = match cli.all_addresses {
+            true => names::expand(&typed).map_err(SetupError::Option)?,
+            false => typed.clone(),
+        };
         for source in &cli.sources {
             sources::parse_addresses(source)
                 .map_err(|e| SetupError::Option(format!("--sources: {e}")))?;
@@ -105,7 +112,8 @@ impl Setup {
         }
         let mut plan = Plan::resolve(cli, &host, engine, targets, work, longest)?;
         plan.command = command_line();
-        Ok(Self { plan, host, wanted })
+        let names = cli.all_addresses.then(|| Names::follow(typed, urls));
+        Ok(Self { plan, host, wanted, names })
     }
 }
 

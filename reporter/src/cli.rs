@@ -262,7 +262,7 @@ pub enum ProtocolArg {
     Http,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 && value <= 1e9 => Ok(value),
         _ => Err("must be a number above 0 and at most 1000000000".to_owned()),
@@ -270,7 +270,7 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// `500ms`, `10s`, `2m`, or seconds without a unit; above 0 and at most a day.
-fn duration_ns(text: &str) -> Result<u64, String> {
+pub(crate) fn duration_ns(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let unit_s = match unit {

@@ -395,6 +395,9 @@ mod tests {
         let line = r#"{"type":"status","t_ns":5,"phase":"hold","session_alive":7,"avg_ns":null}"#;
         let Message::Status(status) = parse(line) else { panic!("a status") };
         assert_eq!((status.t_ns, status.session_alive, status.tcp_open), (5, 7, 0));
+        let line = r#"{"type":"status","planned":9,"avg_ns":null,"p99_ns":null}"#;
+        let Message::Status(status) = parse(line) else { panic!("a status before any answer") };
+        assert_eq!((status.planned, status.avg_ns), (9, None));
         assert_eq!(
             parse(r#"{"type":"error","message":"no route"}"#),
             Message::Error("no route".to_owned())

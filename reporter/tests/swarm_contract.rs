@@ -101,3 +101,38 @@ fn a_stack_of_somebody_else_is_left_as_it_is() {
     assert!(matches!(trouble, Trouble::NotOurs(_)), "{trouble:?}");
     assert!(!fake.calls().iter().any(|call| call.contains(" rm")), "{:?}", fake.calls());
 }
+
+#[test]
+fn what_stands_beside_the_stack_goes_services_first() {
+    let fake = recorded();
+    let (role, owner) = ("label=io.erlmcp.role", "label=io.erlmcp.owner=reporter");
+    fake.says(&["service", "ls", "-q", "--filter", role, "--filter", owner], "s1\ns2\n");
+    fake.says(&["service", "rm", "*"], "");
+    fake.says(&["ps", "-aq", "--filter", role, "--filter", owner], "c1\n");
+    fake.says(&["rm", "--force", "*"], "c1\n");
+    remove::beside(&fake).expect("all of it goes");
+    let calls = fake.calls();
+    let removed: Vec<&str> =
+        calls.iter().map(String::as_str).filter(|call| call.contains("rm ")).collect();
+    assert_eq!(removed, ["service rm s1", "service rm s2", "rm --force c1"]);
+}
+
+#[test]
+fn generators_find_no_stack_and_create_nothing() {
+    let fake = recorded();
+    let line = ["reporter", "swarm", "loadgen", "--nodes", "role=none"];
+    let cli = <reporter::cli::Cli as clap::Parser>::try_parse_from(line).expect("parses");
+    let reporter::cli::Command::Swarm(args) = cli.command else { panic!("a swarm command") };
+    let reporter::swarm::cli::Command::Loadgen(loadgen) = &args.command else {
+        panic!("the generators' command")
+    };
+    let console = reporter::run::console::Console::new(true, true);
+    let failure = reporter::swarm::fleet::drive(&fake, loadgen, &args.common, &console, &[])
+        .expect_err("no node has the label");
+    assert!(failure.message.contains("--label-add role=none"), "{failure}");
+    let every = reporter::swarm::cli::LoadgenArgs { nodes: Vec::new(), ..(**loadgen).clone() };
+    let failure = reporter::swarm::fleet::drive(&fake, &every, &args.common, &console, &[])
+        .expect_err("there is no stack");
+    assert!(failure.message.contains("reporter swarm deploy"), "{failure}");
+    assert!(!fake.calls().iter().any(|call| call.contains("create")), "{:?}", fake.calls());
+}

@@ -5,15 +5,18 @@
 # Each node is a dockerd with network, host name, mounts and processes of its own, at 10.78.0.(10+N)
 # on a bridge that only they share; its socket is $NODES/N/docker.sock. `off N` ends a node as a
 # power loss does. Needs root, iproute2, util-linux and dockerd; NODES names a folder of your own,
-# DOCKERD_CONFIG may hold a daemon.json, such as {"storage-driver": "fuse-overlayfs"}.
+# DOCKERD_CONFIG may hold a daemon.json, such as {"storage-driver": "fuse-overlayfs"}, and
+# DOCKERD_CONFIG_2 another one for the second node. LAB names the lab where there are several at once.
 set -eu
 nodes=${NODES:?name an empty folder of your own}
-hub=erlhub
+lab=${LAB:-erl} any=${DOCKERD_CONFIG:-{\}}
+hub=${lab}hub
 
 start() { # number
-	dir=$nodes/$1 space=erlnode$1
+	dir=$nodes/$1 space=${lab}node$1
 	mkdir -p "$dir/data"
-	echo "${DOCKERD_CONFIG:-{\}}" >"$dir/daemon.json"
+	eval "config=\${DOCKERD_CONFIG_$1:-\$any}"
+	echo "$config" >"$dir/daemon.json"
 	ip netns add "$space"
 	ip link add "erl$1" netns "$hub" type veth peer name eth0 netns "$space"
 	ip -n "$hub" link set "erl$1" master bridge up
@@ -62,9 +65,9 @@ down)
 	for dir in "$nodes"/*/; do
 		number=$(basename "$dir")
 		off "$number"
-		ip netns delete "erlnode$number" 2>/dev/null || true
+		ip netns delete "${lab}node$number" 2>/dev/null || true
 	done
 	ip netns delete $hub 2>/dev/null || true
 	;;
-*) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -403,6 +403,7 @@ impl Plan {
             "heartbeat_ns": self.heartbeat_ns,
             "timeout_ns": self.timeout_ns,
             "engine": self.engine.engine.name(),
+            "engine_because": self.engine.refusal,
             "workers": self.workers,
             "protocol": match self.work.protocol { Protocol::Http => "http", Protocol::Mcp => "mcp" },
             "mcp_revision": self.targets.iter().map(|t| t.dialect.name()).collect::<Vec<_>>(),

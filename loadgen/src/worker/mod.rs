@@ -37,6 +37,7 @@ use latlog::{Event, EventKind, Outcome};
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::dialect::{Dialect, Requests, SESSION_ID_BYTES};
 use crate::layer::{Scratch, Wrapping};
+use crate::metrics::Counts;
 use crate::orders::{Orders, Stage};
 use crate::plan::{ASKS_MAX, Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
@@ -77,6 +78,8 @@ pub struct Window {
     pub drained: AtomicBool,
     /// What was counted up to the end of a round, until the coordinator takes it.
     pub round: std::sync::Mutex<Option<Tally>>,
+    /// What was counted from the start, as of the latest sample.
+    pub counts: Counts,
 }
 
 /// What is left of a worker when it has ended.
@@ -479,6 +482,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         for (shown, counted) in pairs {
             shown.iter().zip(counted).for_each(|(to, from)| to.store(*from, Ordering::Relaxed));
         }
+        self.window.counts.add(&self.recorder.interval);
         self.recorder.sample(self.now_ns);
         while self.next_sample_ns <= self.now_ns {
             self.next_sample_ns += SAMPLE_NS;

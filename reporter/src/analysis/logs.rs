@@ -9,7 +9,7 @@ use latlog::{Block, BlockKind, BlockRef, Damage, FileHeader, LogReader, Note};
 use serde_json::Value;
 
 use crate::results::LogResult;
-use crate::run::record::StageRecord;
+use crate::run::record::{ClockRecord, StageRecord};
 
 /// Notes kept of one log; a generator writes far fewer.
 const NOTES_MAX: usize = 100_000;
@@ -23,6 +23,8 @@ pub struct Reference {
     pub host: String,
     /// real - mono at the start of the run.
     pub real_minus_mono_ns: i128,
+    /// What is known of other hosts' real clocks.
+    pub clocks: Vec<ClockRecord>,
 }
 
 /// One log, opened and indexed.
@@ -241,14 +243,17 @@ pub fn unreadable(name: String, stage: &str, error: &latlog::Error) -> LogResult
 }
 
 /// What to add to a log's times: nothing on the driving host, else the difference of the offsets
-/// between monotonic and real time, which is as good as the hosts' agreement on real time.
+/// between monotonic and real time, which is as good as the hosts' agreement on real time; where
+/// their real clocks were compared and found to differ, less that difference.
 fn shift_ns(header: &FileHeader, reference: &Reference) -> i64 {
     let offset = i128::from(header.start.real_ns) - i128::from(header.start.mono_ns);
     let shift = offset - reference.real_minus_mono_ns;
     if header.host == reference.host || shift.abs() < SAME_CLOCK_NS {
         return 0;
     }
-    i64::try_from(shift).unwrap_or(0)
+    let ahead = reference.clocks.iter().find(|clock| clock.host == header.host);
+    let ahead = ahead.filter(|clock| clock.offset_ns.unsigned_abs() > clock.error_ns);
+    i64::try_from(shift - i128::from(ahead.map_or(0, |clock| clock.offset_ns))).unwrap_or(0)
 }
 
 impl TlsFacts {
@@ -313,11 +318,27 @@ mod tests {
 
     #[test]
     fn another_hosts_times_move_by_the_difference_of_the_offsets() {
-        let reference =
-            Reference { host: "driver".to_owned(), real_minus_mono_ns: 100_000_000_000 };
+        let reference = Reference {
+            host: "driver".to_owned(),
+            real_minus_mono_ns: 100_000_000_000,
+            clocks: Vec::new(),
+        };
         assert_eq!(shift_ns(&header("other", 160_000_000_000), &reference), 60_000_000_000);
         assert_eq!(shift_ns(&header("driver", 160_000_000_000), &reference), 0);
         assert_eq!(shift_ns(&header("container", 100_000_400_000), &reference), 0);
+    }
+
+    #[test]
+    fn a_clock_that_was_found_to_be_ahead_is_put_back_by_as_much() {
+        let clock = |offset_ns, error_ns| {
+            let host = "other".to_owned();
+            let clocks = vec![ClockRecord { host, offset_ns, error_ns }];
+            let host = "driver".to_owned();
+            let reference = Reference { host, real_minus_mono_ns: 100_000_000_000, clocks };
+            shift_ns(&header("other", 160_000_000_000), &reference)
+        };
+        assert_eq!(clock(7_000_000, 500_000), 59_993_000_000);
+        assert_eq!(clock(400_000, 500_000), 60_000_000_000, "less than can be told");
     }
 
     #[test]

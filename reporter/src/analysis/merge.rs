@@ -102,6 +102,7 @@ fn open_all(
     let reference = Reference {
         host: run.host.name.clone(),
         real_minus_mono_ns: i128::from(run.started_real_ns) - i128::from(run.started_mono_ns),
+        clocks: run.clocks.clone(),
     };
     let (mut logs, mut states) = (Vec::new(), Vec::new());
     for path in logs::find(&dir.join(&record.log_dir))? {

@@ -12,6 +12,8 @@ pub mod logs;
 pub mod merge;
 pub mod replicas;
 pub mod samples;
+pub mod scraped;
+pub mod service_log;
 pub mod sessions;
 pub mod stage;
 pub mod table;
@@ -25,6 +27,8 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use self::replicas::ByReplica;
+use self::scraped::Scraped;
+use self::service_log::Excerpt;
 use self::stage::Stage;
 use self::table::Table;
 use crate::results::{FailoverResult, GeneratorResult, ReplicaResult};
@@ -48,6 +52,10 @@ pub struct Analysis {
     pub replicas: Vec<ReplicaResult>,
     /// As preflight wrote it.
     pub preflight: Option<Value>,
+    /// What the stack's Prometheus saw.
+    pub scraped: Scraped,
+    /// What the replicas wrote around each event.
+    pub excerpts: Vec<Excerpt>,
 }
 
 /// Reads a results folder.
@@ -71,7 +79,20 @@ pub fn read(dir: &Path) -> anyhow::Result<Analysis> {
         .preflight
         .as_ref()
         .and_then(|name| serde_json::from_str(&std::fs::read_to_string(dir.join(name)).ok()?).ok());
-    Ok(Analysis { run, stages, processes, host, balancer, memory_window, replicas, preflight })
+    let scraped = scraped::read(&dir.join("metrics/prometheus"), run.started_real_ns);
+    let excerpts = service_log::read(dir, &run);
+    Ok(Analysis {
+        run,
+        stages,
+        processes,
+        host,
+        balancer,
+        memory_window,
+        replicas,
+        preflight,
+        scraped,
+        excerpts,
+    })
 }
 
 fn read_run(dir: &Path) -> anyhow::Result<RunRecord> {

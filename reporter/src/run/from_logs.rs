@@ -81,6 +81,7 @@ fn open_all(paths: &[PathBuf]) -> anyhow::Result<(Reference, Vec<Found>)> {
     let reference = Reference {
         host: first.host.clone(),
         real_minus_mono_ns: i128::from(first.start.real_ns) - i128::from(first.start.mono_ns),
+        clocks: Vec::new(),
     };
     let mut found = Vec::new();
     for (header, path) in headers {
@@ -186,6 +187,7 @@ fn first_record(reference: &Reference, stages: &[Vec<Found>], thresholds: &[Stri
         balancer_csv: None,
         preflight: None,
         cluster: None,
+        clocks: Vec::new(),
         host: HostRecord { name: reference.host.clone(), ..HostRecord::default() },
         versions,
     }

@@ -156,6 +156,7 @@ fn first_record(
         balancer_csv: target.through_balancer(args).then(|| BALANCER_CSV.to_owned()),
         preflight: None,
         cluster: None,
+        clocks: Vec::new(),
         host,
         versions,
     }

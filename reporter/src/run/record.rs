@@ -76,6 +76,9 @@ pub struct RunRecord {
     /// connections it can hold. None for local processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Value>,
+    /// Other hosts' clocks beside this one's, where they were compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clocks: Vec<ClockRecord>,
     /// The host that everything ran on.
     pub host: HostRecord,
     /// Versions of the programs: `reporter`, `loadgen`, `server`, each as the program prints it.
@@ -104,6 +107,17 @@ impl RunRecord {
 fn is_loopback(url: &str) -> bool {
     let host = crate::analysis::failover::host_of(url);
     host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// How far the real clock of another host was from this one's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRecord {
+    /// The host, as its logs name it.
+    pub host: String,
+    /// Its clock minus this one's.
+    pub offset_ns: i64,
+    /// How far that may be from the truth, either way.
+    pub error_ns: u64,
 }
 
 /// The server under test.

@@ -8,8 +8,10 @@ Examples:
   reporter swarm deploy                          12 replicas of the bundled server, nothing else
   reporter swarm deploy --balancer haproxy --monitoring
   reporter swarm deploy --image my/server:1.2 -c stack.override.yml
+  reporter swarm deploy --placement node.labels.role==server
   reporter swarm scale 16
   reporter swarm kill-replica 3
+  reporter swarm loadgen --nodes role=generator -c 15000 -r 3000 -d 30s
   reporter swarm rm && reporter swarm leave
 
 Environment of the stack (see swarm-stack/stack.yml): ERLMCP_CPUS, ERLMCP_MEMORY, ERLMCP_NOFILE,
@@ -88,6 +90,8 @@ pub enum Command {
         /// Host name or id
         node: String,
     },
+    /// Load the stack from generators on the swarm's own nodes, and report
+    Loadgen(Box<LoadgenArgs>),
     /// Last log lines of the replicas
     Logs {
         /// Lines of each task
@@ -105,6 +109,94 @@ pub enum Command {
     },
     /// Leave the swarm, if `reporter swarm init` made it
     Leave,
+}
+
+/// Options of `loadgen`.
+#[derive(Args, Debug, Clone)]
+pub struct LoadgenArgs {
+    /// Label of the nodes that a generator runs on, as `docker node update --label-add` gives it;
+    /// with several, a node needs all of them [default: every node]
+    #[arg(long, value_name = "LABEL=VALUE", value_parser = label, value_delimiter = ',')]
+    pub nodes: Vec<(String, String)>,
+
+    /// Generators on each of these nodes: where io_uring is not allowed, each connection takes a
+    /// descriptor, and one generator holds no more than its container may have
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub per_node: u32,
+
+    /// Connections to hold, shared out over all generators
+    #[arg(short, long, default_value_t = 10_000, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub connections: u64,
+
+    /// Requests a second over all of them [default: one a connection per heartbeat]
+    #[arg(short, long, value_parser = crate::cli::positive, value_name = "REQ/S")]
+    pub rate: Option<f64>,
+
+    /// New connections a second over all generators
+    #[arg(long, default_value_t = 5_000.0, value_parser = crate::cli::positive)]
+    #[arg(value_name = "CONNS/S")]
+    pub ramp: f64,
+
+    /// How long to hold the load once every connection stands
+    #[arg(short, long, default_value = "30s", value_parser = crate::cli::duration_ns)]
+    #[arg(value_name = "TIME")]
+    pub duration: u64,
+
+    /// Time under load before the counted part begins
+    #[arg(long, default_value = "2s", value_parser = crate::cli::duration_ns, value_name = "TIME")]
+    pub warmup: u64,
+
+    /// A session counts as alive while it was answered within this time
+    #[arg(long, default_value = "30s", value_parser = crate::cli::duration_ns)]
+    #[arg(value_name = "TIME")]
+    pub heartbeat: u64,
+
+    /// What is loaded: each address that the name has in the overlay network, followed as it changes
+    #[arg(long, default_value = "http://tasks.erlmcp-server:8080/mcp", value_name = "URL")]
+    pub target: String,
+
+    /// MCP revision: the newest with sessions, the newest at all, or one
+    #[arg(long, default_value = "sessions", value_name = "sessions|auto|DATE")]
+    pub mcp_revision: String,
+
+    /// Image with the generator as /loadgen [default: built from the loadgen beside this program]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+
+    /// Descriptors of each generator [default: what its engine gives]
+    #[arg(long, value_name = "N")]
+    pub nofile: Option<u64>,
+
+    /// Decides what is left to chance [default: drawn]
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+
+    /// Folder in which the results folder is made
+    #[arg(long, default_value = "test-results", value_name = "DIR")]
+    pub out: std::path::PathBuf,
+
+    /// A condition that the results must meet, such as 'p99<500ms'; may be repeated
+    #[arg(long = "threshold", value_name = "EXPR")]
+    pub thresholds: Vec<String>,
+
+    /// Further options of every generator, after `--`; see `loadgen --help`
+    #[arg(last = true, value_name = "OPTION")]
+    pub generator: Vec<String>,
+}
+
+impl LoadgenArgs {
+    /// Requests a second over all generators.
+    pub fn rate(&self) -> f64 {
+        let heartbeat_s = self.heartbeat as f64 / 1e9;
+        self.rate.unwrap_or((self.connections as f64 / heartbeat_s).max(10.0))
+    }
+
+    /// How long requests are due.
+    pub fn load_ns(&self) -> u64 {
+        self.warmup + self.duration
+    }
 }
 
 /// Options of `deploy`.
@@ -135,6 +227,10 @@ pub struct DeployArgs {
     #[arg(long)]
     pub host_ports: bool,
 
+    /// Where replicas may run, such as node.labels.role==server; may be repeated, and all must hold
+    #[arg(long, value_name = "CONSTRAINT", value_parser = constraint)]
+    pub placement: Vec<String>,
+
     /// A compose file laid over the stack's own; may be repeated
     #[arg(short = 'c', long = "compose-file", value_name = "FILE")]
     pub overrides: Vec<std::path::PathBuf>,
@@ -149,6 +245,7 @@ impl Default for DeployArgs {
             monitoring: false,
             grafana: false,
             host_ports: false,
+            placement: Vec::new(),
             overrides: Vec::new(),
         }
     }
@@ -188,6 +285,10 @@ pub struct RunOptions {
     #[arg(long)]
     pub monitoring: bool,
 
+    /// Where replicas may run, such as node.labels.role==server; may be repeated, and all must hold
+    #[arg(long, value_name = "CONSTRAINT", value_parser = constraint)]
+    pub placement: Vec<String>,
+
     /// A compose file laid over the stack's own; may be repeated
     #[arg(long = "compose-file", value_name = "FILE")]
     pub overrides: Vec<std::path::PathBuf>,
@@ -207,6 +308,7 @@ impl RunOptions {
             monitoring: self.monitoring,
             grafana: false,
             host_ports: self.path == Route::HostPorts,
+            placement: self.placement.clone(),
             overrides: self.overrides.clone(),
         }
     }
@@ -264,6 +366,32 @@ impl Balancer {
     }
 }
 
+/// As the engine reads it: an attribute, `==` or `!=`, a value. No character that YAML would read.
+fn constraint(text: &str) -> Result<String, String> {
+    let wrong = || Err("write ATTRIBUTE==VALUE or !=, such as node.labels.role==server".to_owned());
+    let spaceless: String = text.split_whitespace().collect();
+    let Some((name, value)) = spaceless.split_once("==").or(spaceless.split_once("!=")) else {
+        return wrong();
+    };
+    let valid = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
+    };
+    match (name.starts_with("node.") || name.starts_with("engine.")) && valid(name) && valid(value)
+    {
+        true => Ok(spaceless),
+        false => wrong(),
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("write LABEL=VALUE, such as role=generator".to_owned()),
+    }
+}
+
 fn node_host(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((node, host)) if !node.is_empty() && host.contains("://") => {
@@ -301,6 +429,10 @@ mod tests {
             &["swarm", "deploy", "--balancer", "nginx"],
             &["swarm", "status", "--node-host", "worker1"],
             &["swarm", "status", "--deadline", "0"],
+            &["swarm", "loadgen", "--nodes", "generator"],
+            &["swarm", "deploy", "--placement", "role=server"],
+            &["swarm", "deploy", "--placement", "node.labels.a==\"b\""],
+            &["swarm", "loadgen", "--duration", "0s"],
         ] {
             assert!(SwarmCli::try_parse_from(bad).is_err(), "{bad:?}");
         }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde_json::{Value, json};
 
-use super::cli::{Command, Common, DeployArgs, SwarmArgs};
+use super::cli::{Command, Common, DeployArgs, LoadgenArgs, SwarmArgs};
 use super::docker::{Call, CommandLine, Docker};
 use super::model::{Task, seconds};
 use super::ops::{self, CREATED};
@@ -12,16 +12,20 @@ use super::stack::{
     Files, GRAFANA_SECRET, OWNER, OWNER_VALUE, SERVICE_FULL, STACK, Wanted, deploy_call,
 };
 use super::trouble::Trouble;
-use super::{image, remove};
+use super::{fleet, image, remove};
 use crate::clock::{self, SECOND_NS};
 use crate::exit::{Exit, Failure};
 use crate::run::console::Console;
+use crate::run::outcome as results_of;
 
 /// Carries out `reporter swarm` and gives the exit code.
 ///
 /// # Errors
 /// What is wrong, with the next step; with `--json` it is printed as well.
 pub fn main(args: &SwarmArgs) -> Result<u8, Failure> {
+    if let Command::Loadgen(loadgen) = &args.command {
+        return load(loadgen, &args.common, &CommandLine::default());
+    }
     match carry_out(args, &CommandLine::default()) {
         Ok(outcome) if args.common.json => println!("{}", outcome.json),
         Ok(outcome) => println!("{}", outcome.text),
@@ -33,6 +37,35 @@ pub fn main(args: &SwarmArgs) -> Result<u8, Failure> {
         }
     }
     Ok(Exit::Pass.code())
+}
+
+/// Loads the stack from within, and makes the report; its exit code is that of `reporter run`.
+fn load(args: &LoadgenArgs, common: &Common, docker: &dyn Docker) -> Result<u8, Failure> {
+    let told = |failure: Failure| {
+        if common.json {
+            println!("{}", json!({"ok": false, "error": failure.message}));
+        }
+        failure
+    };
+    let console = Console::new(common.quiet, common.json);
+    let typed: Vec<String> = std::env::args().skip(1).collect();
+    results_of::check_thresholds(&args.thresholds).map_err(told)?;
+    let driven = fleet::drive(docker, args, common, &console, &typed).map_err(told)?;
+    let made = results_of::report(driven.folder.as_path(), &console, false);
+    let exit = made.map_err(|error| told(Failure::invalid(format!("{error:#}"))))?;
+    let exit = driven.failure.as_ref().map_or(exit, |failure| failure.exit);
+    if common.json {
+        let error = driven.failure.as_ref().map(|failure| failure.message.clone());
+        println!(
+            "{}",
+            json!({"ok": driven.failure.is_none(), "error": error, "exit_code": exit.code(),
+                   "results_dir": driven.folder, "generators": driven.generators})
+        );
+    }
+    match driven.failure {
+        Some(failure) if !driven.interrupted => Err(failure),
+        _ => Ok(exit.code()),
+    }
 }
 
 /// What a command did.
@@ -72,6 +105,7 @@ pub fn carry_out(args: &SwarmArgs, docker: &dyn Docker) -> Result<Outcome, Failu
         Command::KillReplica { slot } => job.kill(*slot),
         Command::Drain { node } => job.availability(node, "drain"),
         Command::Undrain { node } => job.availability(node, "active"),
+        Command::Loadgen(_) => Err(Failure::usage("it has a report of its own, not an outcome")),
         Command::Logs { tail, service } => job.logs(*tail, service),
         Command::Rm { volumes } => job.rm(*volumes),
         Command::Leave => job.leave(),
@@ -408,6 +442,9 @@ pub fn deploy(
     }
     let grafana_password = if args.grafana { grafana_secret(docker)? } else { None };
     let files = Files::write()
+        .map_err(|error| Failure::host(format!("cannot write the stack's files: {error}")))?;
+    files
+        .place(&args.placement)
         .map_err(|error| Failure::host(format!("cannot write the stack's files: {error}")))?;
     let wanted = Wanted { args: args.clone(), image: image.clone(), restart_delay };
     docker.run(&deploy_call(&wanted, files.dir()))?;

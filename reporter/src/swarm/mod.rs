@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod docker;
 pub mod fake;
+pub mod fleet;
 pub mod image;
 pub mod model;
 pub mod ops;

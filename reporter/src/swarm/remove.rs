@@ -1,6 +1,6 @@
 //! Taking the stack away, and proof that it is gone. Only what carries this tool's label goes.
 
-use super::docker::Docker;
+use super::docker::{Call, Docker};
 use super::ops::{self, Engine};
 use super::stack::{GRAFANA_SECRET, NAMESPACE, OWNER, OWNER_VALUE, ROLE, STACK};
 use super::trouble::Trouble;
@@ -14,22 +14,47 @@ const POLL_NS: u64 = SECOND_NS / 4;
 /// If the engine does not answer.
 pub fn left(docker: &dyn Docker, engine: &Engine) -> Result<Vec<String>, Trouble> {
     let namespace = format!("label={NAMESPACE}={STACK}");
-    let beside = format!("label={ROLE}");
     let mut kinds = vec![
         ("container", vec!["ps", "-aq", "--filter", &namespace]),
-        ("container", vec!["ps", "-aq", "--filter", &beside]),
         ("network", vec!["network", "ls", "-q", "--filter", &namespace]),
     ];
     if engine.manager {
         kinds.push(("service", vec!["service", "ls", "-q", "--filter", &namespace]));
         kinds.push(("configuration", vec!["config", "ls", "-q", "--filter", &namespace]));
     }
-    let mut left = Vec::new();
+    let mut left = left_beside(docker, engine)?;
     for (kind, args) in kinds {
         let ids = docker.ask(&args)?;
         left.extend(ids.split_whitespace().map(|id| format!("{kind} {id}")));
     }
     Ok(left)
+}
+
+/// What is left of what this tool started beside the stack.
+///
+/// # Errors
+/// If the engine does not answer.
+pub fn left_beside(docker: &dyn Docker, engine: &Engine) -> Result<Vec<String>, Trouble> {
+    let mut left = containers_beside(docker, None)?;
+    if engine.manager {
+        let role = format!("label={ROLE}");
+        let ids = docker.ask(&["service", "ls", "-q", "--filter", &role])?;
+        left.extend(ids.split_whitespace().map(|id| format!("service {id}")));
+    }
+    Ok(left)
+}
+
+/// The containers of it on another node's engine, or on this one.
+///
+/// # Errors
+/// If the engine does not answer.
+pub fn containers_beside(
+    docker: &dyn Docker,
+    host: Option<String>,
+) -> Result<Vec<String>, Trouble> {
+    let role = format!("label={ROLE}");
+    let ids = docker.run(&Call { host, ..Call::new(["ps", "-aq", "--filter", &role]) })?;
+    Ok(ids.split_whitespace().map(|id| format!("container {id}")).collect())
 }
 
 /// Removes the stack and waits until all of it is gone. False if there was none.
@@ -73,12 +98,22 @@ pub fn stack(
     Ok(true)
 }
 
-/// Removes the containers that this tool started beside the stack.
+/// Removes the services and containers that this tool started beside the stack.
 ///
 /// # Errors
 /// If the engine does not answer.
 pub fn beside(docker: &dyn Docker) -> Result<(), Trouble> {
     let (role, owner) = (format!("label={ROLE}"), format!("label={OWNER}={OWNER_VALUE}"));
+    // Before their containers, which a service would start again.
+    if ops::engine(docker)?.manager {
+        let ids = docker.ask(&["service", "ls", "-q", "--filter", &role, "--filter", &owner])?;
+        for id in ids.split_whitespace() {
+            match docker.ask(&["service", "rm", id]) {
+                Ok(_) | Err(Trouble::NotFound(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+    }
     let ids = docker.ask(&["ps", "-aq", "--filter", &role, "--filter", &owner])?;
     for id in ids.split_whitespace() {
         match docker.ask(&["rm", "--force", id]) {

@@ -27,7 +27,7 @@ pub const NAMESPACE: &str = "com.docker.stack.namespace";
 pub const GRAFANA_SECRET: &str = "erlmcp-grafana-admin";
 
 /// The files as they are deployed, by their names beside `stack.yml`.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("stack.yml", include_str!("../../../swarm-stack/stack.yml")),
     ("stack.host-ports.yml", include_str!("../../../swarm-stack/stack.host-ports.yml")),
     ("stack.haproxy.yml", include_str!("../../../swarm-stack/haproxy/stack.haproxy.yml")),
@@ -47,7 +47,11 @@ const FILES: [(&str, &str); 13] = [
     ),
     ("servers.json", include_str!("../../../swarm-stack/grafana/dashboards/servers.json")),
     ("load.json", include_str!("../../../swarm-stack/grafana/dashboards/load.json")),
+    ("client.json", include_str!("../../../swarm-stack/grafana/dashboards/client.json")),
 ];
+
+/// The file that is made for `--placement`.
+const PLACEMENT: &str = "stack.placement.yml";
 
 /// The stack's files in a folder of their own, removed with this value.
 #[derive(Debug)]
@@ -67,6 +71,14 @@ impl Files {
             fs::write(files.dir.join(name), text)?;
         }
         Ok(files)
+    }
+
+    /// Adds the file that [`deploy_call`] names for placement.
+    ///
+    /// # Errors
+    /// The I/O error.
+    pub fn place(&self, constraints: &[String]) -> io::Result<()> {
+        fs::write(self.dir.join(PLACEMENT), placement(constraints))
     }
 
     /// The folder.
@@ -131,6 +143,9 @@ pub fn deploy_call(wanted: &Wanted, dir: &Path) -> Call {
     let mut args: Vec<String> = ["stack", "deploy", "--prune"].map(str::to_owned).to_vec();
     // Asking a registry for digests fails where there is none; nodes pull what they lack anyway.
     args.extend(["--resolve-image", "never"].map(str::to_owned));
+    if !wanted.args.placement.is_empty() {
+        files.push(PLACEMENT);
+    }
     let own = files.iter().map(|name| dir.join(name));
     for file in own.chain(wanted.args.overrides.iter().cloned()) {
         args.extend(["-c".to_owned(), file.display().to_string()]);
@@ -145,6 +160,16 @@ pub fn deploy_call(wanted: &Wanted, dir: &Path) -> Call {
         env.push(("ERLMCP_RESTART_DELAY".to_owned(), delay.clone()));
     }
     Call { env, ..Call::new(args) }
+}
+
+/// A compose file that says where replicas may run.
+fn placement(constraints: &[String]) -> String {
+    let quoted: Vec<String> = constraints.iter().map(|one| format!("\"{one}\"")).collect();
+    format!(
+        "version: \"3.9\"\nservices:\n  {SERVICE}:\n    deploy:\n      placement:\n        \
+         constraints: [{}]\n",
+        quoted.join(", ")
+    )
 }
 
 /// Names the configurations by their content: the engine cannot change one, only replace it.
@@ -187,6 +212,17 @@ mod tests {
             "stack deploy --prune --resolve-image never -c /f/stack.yml -c /f/stack.haproxy.yml \
              -c /f/stack.monitoring.yml -c /f/stack.grafana.yml -c mine.yml erlmcp-swarm"
         );
+    }
+
+    #[test]
+    fn placement_is_a_file_of_its_own_and_has_each_constraint() {
+        let placed = vec!["node.labels.role==server".to_owned(), "node.role!=manager".to_owned()];
+        let args = DeployArgs { placement: placed.clone(), ..DeployArgs::default() };
+        assert!(call(args).ends_with("-c /f/stack.yml -c /f/stack.placement.yml erlmcp-swarm"));
+        let files = Files::write().expect("writes");
+        files.place(&placed).expect("writes");
+        let text = fs::read_to_string(files.dir().join(PLACEMENT)).expect("is there");
+        assert!(text.contains(r#"["node.labels.role==server", "node.role!=manager"]"#), "{text}");
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub enum Trouble {
     NoNode(String),
     /// A port is taken.
     #[error(
-        "a port is taken ({0}); stop what holds it, or deploy with `--balancer none` and \
-         `--no-monitoring`"
+        "a port is taken ({0}); stop what holds it, or deploy without what publishes it: \
+         --balancer, --monitoring, --grafana"
     )]
     PortTaken(String),
     /// A limit is above the host's own.
@@ -129,13 +129,14 @@ impl Trouble {
             () if has("No such image") || has("pull access denied") || has("manifest unknown") => {
                 Self::NoImage(image_of(text))
             }
-            () if has("no suitable node") => Self::NoNode(between_parentheses(text)),
-            () if has("host-mode port already in use")
-                || has("address already in use")
-                || has("port is already allocated") =>
-            {
+            // The scheduler says it of a node that is not suitable for this reason.
+            () if has("host-mode port already in use") => {
+                Self::PortTaken(between_parentheses(text))
+            }
+            () if has("address already in use") || has("port is already allocated") => {
                 Self::PortTaken(line())
             }
+            () if has("no suitable node") => Self::NoNode(between_parentheses(text)),
             () if has("error setting rlimit") => Self::LimitTooHigh(line()),
             () if has("only updates to Labels are allowed") => Self::StaleConfig(line()),
             () if has("has active endpoints")
@@ -225,6 +226,15 @@ mod tests {
         );
         let node = Trouble::recognise("no suitable node (insufficient resources on 3 nodes)");
         assert_eq!(node, Some(Trouble::NoNode("insufficient resources on 3 nodes".to_owned())));
+        let port = Trouble::recognise("no suitable node (host-mode port already in use on 1 node)");
+        let expected = "host-mode port already in use on 1 node".to_owned();
+        assert_eq!(port, Some(Trouble::PortTaken(expected)));
+        let port = Trouble::recognise(
+            "starting container failed: driver failed programming external connectivity on \
+             endpoint web.1: Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address \
+             already in use",
+        );
+        assert!(matches!(port, Some(Trouble::PortTaken(_))), "{port:?}");
         assert_eq!(Trouble::recognise("task: non-zero exit (1)"), None);
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::clock::{self, SECOND_NS};
 use crate::exit::Failure;
 use crate::swarm::docker::Docker;
+use crate::swarm::fleet::plan::{ALIAS, METRICS_PORT};
 use crate::swarm::ops::Engine;
 use crate::swarm::stack::{NETWORK, OWNER, OWNER_VALUE, ROLE};
 
@@ -27,6 +28,7 @@ pub fn wrap(
             let (typed, real) = (log_dir.display().to_string(), path.display().to_string());
             let mut all = options(engine, name, &real);
             all.push(image.to_owned());
+            all.extend(["--metrics".to_owned(), format!("0.0.0.0:{METRICS_PORT}")]);
             all.extend(arguments.iter().map(|word| word.replace(&typed, &real)));
             let program = std::env::var_os("DOCKER").unwrap_or_else(|| "docker".into());
             Ok((PathBuf::from(program), all))
@@ -46,6 +48,9 @@ fn options(engine: &Engine, name: &str, log_dir: &str) -> Vec<String> {
         name,
         "--network",
         NETWORK,
+        // Prometheus finds it by this name.
+        "--network-alias",
+        ALIAS,
         "--label",
         &owner,
         "--label",

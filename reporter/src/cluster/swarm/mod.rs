@@ -6,11 +6,13 @@
 //! generator when tasks come or go. Times of events are the records' own, taken onto
 //! `CLOCK_MONOTONIC`.
 
+mod api;
 mod balancer;
 mod disturb;
 mod follow;
 mod generator;
 mod route;
+mod sampling;
 mod series;
 mod usage;
 mod watch;
@@ -24,17 +26,14 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 
 use self::follow::Follow;
-use self::usage::Group;
+use self::sampling::GroupSampler;
 use super::local::Entry;
-use super::{
-    BalancerSample, Cluster, Disturbance, Disturbed, Endpoint, Killed, Phase, ReplicaSample,
-    ReplicaStatus, Sampler,
-};
+use super::{Cluster, Disturbance, Disturbed, Endpoint, Killed, Phase, ReplicaStatus, Sampler};
 use crate::clock::{self, SECOND_NS};
 use crate::exit::Failure;
 use crate::generator::Remote;
 use crate::run::journal::Journal;
-use crate::run::procfs::{self, ProcessSample, Units};
+use crate::run::procfs;
 use crate::run::record::{EventRecord, EventRecordKind};
 use crate::swarm::cli::{DeployArgs, Route};
 use crate::swarm::commands;
@@ -338,7 +337,7 @@ impl Cluster for Swarm {
     }
 
     fn sampler(&self) -> Box<dyn Sampler> {
-        Box::new(GroupSampler { shared: Arc::clone(&self.shared), units: Units::of_this_host() })
+        Box::new(GroupSampler::start(Arc::clone(&self.shared)))
     }
 
     fn held(&self, replica: &str) -> Option<u64> {
@@ -458,38 +457,4 @@ fn descriptors(pid: u32) -> Option<u64> {
 fn last_child(pid: u32) -> u32 {
     let children = procfs::text(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().next().and_then(|child| child.parse().ok()).unwrap_or(pid)
-}
-
-struct GroupSampler {
-    shared: Arc<Shared>,
-    units: Units,
-}
-
-impl Sampler for GroupSampler {
-    fn sample(&mut self) -> Vec<ReplicaSample> {
-        let running: Vec<(Task, u32)> = {
-            let follow = self.shared.follow();
-            let running = follow.tasks().iter().filter(|task| task.state == "running");
-            running.map(|task| (task.clone(), follow.life(task))).collect()
-        };
-        let sample = |(task, incarnation): (Task, u32)| {
-            if !self.shared.local(&task) {
-                return None;
-            }
-            let usage = Group::of_process(task.pid)?.usage()?;
-            let tree = procfs::tree(task.pid, self.units);
-            let process = ProcessSample {
-                rss_bytes: usage.memory_bytes,
-                cpu_ns: usage.cpu_ns,
-                fds: tree.as_ref().map_or(0, |tree| tree.fds),
-                threads: tree.as_ref().map_or(0, |tree| tree.threads),
-            };
-            Some(ReplicaSample { replica: task.address, pid: task.pid, incarnation, process })
-        };
-        running.into_iter().filter_map(sample).collect()
-    }
-
-    fn balancer(&mut self) -> Option<BalancerSample> {
-        balancer::sample(&self.shared, self.units)
-    }
 }

@@ -17,7 +17,7 @@ const STEP_S_MIN: u64 = 2;
 
 /// File name and query. What the dashboards show, without the rates' smoothing where a counter will
 /// do.
-pub const QUERIES: [(&str, &str); 10] = [
+pub const QUERIES: [(&str, &str); 16] = [
     ("up", "up"),
     ("connections", "erlmcp_connections_open"),
     ("sessions", "erlmcp_sessions_open"),
@@ -28,6 +28,12 @@ pub const QUERIES: [(&str, &str); 10] = [
     ("node_memory", "node_memory_MemAvailable_bytes"),
     ("node_cpu", "sum by (instance, mode) (node_cpu_seconds_total)"),
     ("alerts", "ALERTS"),
+    ("client_connections", "loadgen_connections_open"),
+    ("client_sessions", "loadgen_sessions_alive"),
+    ("client_requests", "sum by (instance, outcome) (loadgen_requests_total)"),
+    ("client_failures", "sum by (reason) (loadgen_failures_total)"),
+    ("client_response", "sum by (le) (loadgen_response_seconds_bucket)"),
+    ("client_cpu", "loadgen_worker_cpu_seconds_total"),
 ];
 
 /// Saves every query's answer for the window as `<dir>/<name>.json`; gives how many there are.

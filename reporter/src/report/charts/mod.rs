@@ -5,6 +5,7 @@ pub mod axes;
 pub mod canvas;
 pub mod distribution;
 pub mod replicas;
+pub mod scraped;
 pub mod timeline;
 
 use crate::analysis::Analysis;
@@ -37,5 +38,6 @@ pub fn draw(analysis: &Analysis, results: &Results) -> Vec<Chart> {
     charts.extend(timeline::failover(results));
     charts.extend(timeline::scaling(results));
     charts.extend(replicas::generator(analysis));
+    charts.extend(scraped::draw(analysis));
     charts
 }

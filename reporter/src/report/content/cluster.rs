@@ -1,10 +1,14 @@
 //! The replicas and the generator: shares, processes, failover, scaling.
 
+use serde_json::Value;
+
 use super::{Context, section};
 use crate::analysis::replicas::certain_growth;
+use crate::analysis::service_log::{Excerpt, place};
 use crate::report::document::{Block, Cell, Mood, Section, Table};
 use crate::report::units;
 use crate::results::{FailoverResult, GeneratorResult, ReplicaResult};
+use crate::run::record::EventRecordKind;
 
 pub(super) fn targets(context: &Context<'_>) -> Option<Section> {
     let top = context.top()?;
@@ -382,4 +386,98 @@ pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
     }
     blocks.extend(context.chart("generator"));
     section("generator", &format!("The generator's own load in stage {}", top.name), false, blocks)
+}
+
+/// The generators of a run that several hosts drove: shares, engines, clocks.
+pub(super) fn generators(context: &Context<'_>) -> Option<Section> {
+    let said = context.analysis.run.cluster.as_ref()?["generators"].as_array()?;
+    let mut table = Table::new(&[
+        "<Generator",
+        "<Host",
+        "Connections",
+        "Alive, most",
+        "Requests/s",
+        "Answered",
+        "<Engine",
+        "Clock offset",
+        "±",
+    ]);
+    let mut notes = Vec::new();
+    for one in said {
+        let text = |name: &str| Cell::text(one[name].as_str().unwrap_or("—"));
+        let number = |name: &str, show: fn(f64) -> String| Cell::maybe(one[name].as_f64(), show);
+        let whole = |n: f64| units::count(n as u64);
+        table.row(vec![
+            text("name"),
+            text("host"),
+            number("connections", whole),
+            number("session_alive_peak", whole),
+            number("rate_per_s", units::rate),
+            number("requests_ok", whole),
+            text("engine"),
+            number("clock_offset_ns", |ns| {
+                let sign = if ns < 0.0 { "−" } else { "+" };
+                format!("{sign}{}", units::duration_f64(ns.abs()))
+            }),
+            number("clock_error_ns", units::duration_f64),
+        ]);
+        if let (Some(host), Value::String(cause)) = (one["host"].as_str(), &one["engine_because"]) {
+            notes.push(format!("{host} went on with epoll: {cause}"));
+        }
+    }
+    let mut blocks = vec![Block::Table(table)];
+    blocks.push(Block::Text(
+        "All generators were told one time to begin at, and one to begin to count at, each in the \
+         time of its own host's clock. Clock offset is that clock minus the driving host's, from \
+         the quickest of several questions; half of the time that this one took is the error."
+            .to_owned(),
+    ));
+    if !notes.is_empty() {
+        blocks.push(Block::List(notes));
+    }
+    section("generators", "Generators", true, blocks)
+}
+
+/// What the stack's own Prometheus saw of it.
+pub(super) fn scraped(context: &Context<'_>) -> Option<Section> {
+    let blocks: Vec<Block> = context.chart("prometheus").into_iter().collect();
+    section("prometheus", "What Prometheus saw", false, blocks)
+}
+
+/// What the replicas wrote around each event.
+pub(super) fn excerpts(context: &Context<'_>) -> Option<Section> {
+    let mut blocks = Vec::new();
+    for excerpt in &context.analysis.excerpts {
+        blocks.push(Block::Heading(heading(excerpt)));
+        let mut text = String::new();
+        for (since_s, task, line) in &excerpt.lines {
+            text += &format!("{since_s:+.3} s  {}: {line}\n", place(task));
+        }
+        if excerpt.more > 0 {
+            text += &format!("and {} more in logs/service.log\n", excerpt.more);
+        }
+        blocks.push(Block::Code(text.trim_end().to_owned()));
+    }
+    section("service-log", "What the replicas wrote around each event", false, blocks)
+}
+
+fn heading(excerpt: &Excerpt) -> String {
+    let event = &excerpt.event;
+    let what = match event.kind {
+        EventRecordKind::Kill => format!("kill of {}", event.replica),
+        EventRecordKind::NodeDrain => format!("drain of node {}", event.replica),
+        EventRecordKind::NodeLoss => format!("loss of node {}", event.replica),
+        EventRecordKind::UpdateCommand => "update".to_owned(),
+        EventRecordKind::ScaleCommand => format!("scaling {} → {}", event.from, event.to),
+        EventRecordKind::ReplicaStart
+        | EventRecordKind::ReplicaHealthy
+        | EventRecordKind::ReplicaExit
+        | EventRecordKind::Recovered
+        | EventRecordKind::ScaleConverged
+        | EventRecordKind::Drain
+        | EventRecordKind::Stop
+        | EventRecordKind::SessionsConverged
+        | EventRecordKind::Mark => event.text.clone(),
+    };
+    format!("{what} in {}", event.stage)
 }

@@ -20,6 +20,7 @@ pub fn document(analysis: &Analysis, results: &Results, charts: &[Chart]) -> Doc
         summary::thresholds(&context),
         setup::tested(&context),
         setup::host(&context),
+        cluster::generators(&context),
         latency::stages(&context),
         latency::latency(&context),
         latency::operations(&context),
@@ -34,6 +35,8 @@ pub fn document(analysis: &Analysis, results: &Results, charts: &[Chart]) -> Doc
         cluster::failover(&context),
         cluster::scaling(&context),
         cluster::generator(&context),
+        cluster::scraped(&context),
+        cluster::excerpts(&context),
         setup::logs(&context),
         setup::again(&context),
     ];

@@ -72,8 +72,11 @@ pub(super) fn tested(context: &Context<'_>) -> Option<Section> {
             fact(&format!("program {name}"), text_of(version));
         }
     }
+    let mut said = context.analysis.run.cluster.clone().unwrap_or(Value::Null);
+    // They have a table of their own.
+    said.as_object_mut().and_then(|said| said.remove("generators"));
     let mut cluster = Vec::new();
-    flatten("cluster", context.analysis.run.cluster.as_ref().unwrap_or(&Value::Null), &mut cluster);
+    flatten("cluster", &said, &mut cluster);
     cluster.into_iter().for_each(|(name, value)| fact(&name, value));
     let mut plan =
         Table::new(&["<Stage", "<Kind", "Connections", "Requests/s", "<Load model", "<Ran"]);

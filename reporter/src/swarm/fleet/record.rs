@@ -1,0 +1,188 @@
+//! The results folder of a fleet's run: `run.json` with one stage, whose logs are one folder for each
+//! generator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::clocks::Offset;
+use super::plan::Seat;
+use crate::clock;
+use crate::cluster::launch::own_binary;
+use crate::cluster::local::program_version;
+use crate::exit::Failure;
+use crate::folder::{Folder, count_label};
+use crate::run::procfs;
+use crate::run::record::{
+    ClockRecord, GENERATOR_HEADER, HOST_HEADER, REPLICAS_HEADER, RUN_VERSION, RunRecord,
+    ServerRecord, StageKind, StageRecord,
+};
+use crate::run::sampler::{GENERATOR_CSV, HOST_CSV, REPLICAS_CSV};
+use crate::swarm::cli::LoadgenArgs;
+use crate::swarm::model::Node;
+use crate::swarm::ops::Engine;
+use crate::swarm::stack::{NETWORK, SERVICE_FULL};
+
+/// A run from its folder to its record.
+pub struct Run {
+    folder: Folder,
+    record: RunRecord,
+    docker: Value,
+}
+
+impl Run {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn begin(
+        args: &LoadgenArgs,
+        typed: &[String],
+        seats: &[Seat],
+        engine: &Engine,
+        replicas: u32,
+    ) -> Result<Self, Failure> {
+        let folder = Folder::create(&args.out, args.connections, clock::real_ns())?;
+        let headers = [
+            (REPLICAS_CSV, REPLICAS_HEADER),
+            (GENERATOR_CSV, GENERATOR_HEADER),
+            (HOST_CSV, HOST_HEADER),
+        ];
+        for (name, header) in headers {
+            write(&folder.join(name), &format!("{header}\n"))?;
+        }
+        let name = format!("stress-{}", count_label(args.connections));
+        let log_dir = format!("logs/01-{name}");
+        let loadgen = own_binary("loadgen", "LOADGEN").map(|path| program_version(&path));
+        let versions: Map<String, Value> = [
+            ("reporter", format!("reporter {}", env!("CARGO_PKG_VERSION"))),
+            ("loadgen", loadgen.unwrap_or_default()),
+        ]
+        .map(|(name, version)| (name.to_owned(), Value::from(version)))
+        .into_iter()
+        .collect();
+        let record = RunRecord {
+            version: RUN_VERSION,
+            command: shell_words::join(
+                std::iter::once("reporter").chain(typed.iter().map(String::as_str)),
+            ),
+            args: typed.to_vec(),
+            backend: "swarm".to_owned(),
+            profile: "fleet".to_owned(),
+            started_real_ns: clock::real_ns(),
+            started_mono_ns: clock::mono_ns(),
+            ended_mono_ns: 0,
+            interrupted: false,
+            broken: None,
+            server: ServerRecord {
+                program: format!("service {SERVICE_FULL}"),
+                version: String::new(),
+            },
+            thresholds: args.thresholds.clone(),
+            replicas_planned: replicas,
+            connections_planned: args.connections,
+            heartbeat_ns: args.heartbeat,
+            restart_delay_ns: 0,
+            stages: vec![StageRecord {
+                kind: StageKind::Stress,
+                connections: args.connections,
+                rate_per_s: seats.iter().map(|seat| seat.rate_per_s).sum(),
+                json: format!("{log_dir}/loadgen.json"),
+                name,
+                log_dir,
+                start_ns: 0,
+                end_ns: 0,
+                driven: true,
+                exit_code: None,
+                stderr_tail: String::new(),
+                skipped: None,
+            }],
+            events: Vec::new(),
+            replicas_csv: REPLICAS_CSV.to_owned(),
+            generator_csv: GENERATOR_CSV.to_owned(),
+            host_csv: HOST_CSV.to_owned(),
+            balancer_csv: None,
+            preflight: None,
+            cluster: None,
+            clocks: Vec::new(),
+            host: procfs::host(),
+            versions,
+        };
+        Ok(Self { folder, record, docker: engine.record() })
+    }
+
+    /// Where a generator's files go.
+    pub fn log_dir(&self, seat: &Seat) -> PathBuf {
+        self.folder.join(&self.record.stages[0].log_dir).join(&seat.name)
+    }
+
+    /// The load is about to begin, on clocks that are known.
+    pub fn starts(&mut self, offsets: &[Option<Offset>], seats: &[Seat]) {
+        self.record.stages[0].start_ns = clock::mono_ns();
+        let clocks = seats.iter().zip(offsets).filter_map(|(seat, offset)| {
+            let Offset { offset_ns, error_ns } = (*offset)?;
+            Some(ClockRecord { host: seat.host.clone(), offset_ns, error_ns })
+        });
+        self.record.clocks = clocks.collect();
+    }
+
+    /// Keeps a generator's own summary.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep_summary(&self, seat: &Seat, summary: &Value) -> Result<(), Failure> {
+        write(&self.log_dir(seat).join("loadgen.json"), &format!("{summary:#}\n"))
+    }
+
+    /// Closes the record; gives the folder.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn end(
+        mut self,
+        generators: &[Value],
+        failure: Option<&Failure>,
+        interrupted: bool,
+        nodes: &[Node],
+        image: &str,
+    ) -> Result<PathBuf, Failure> {
+        let now_ns = clock::mono_ns();
+        let stage = &mut self.record.stages[0];
+        stage.end_ns = now_ns;
+        stage.exit_code = failure.is_none().then_some(0);
+        stage.skipped = failure.map(|failure| format!("cut short: {failure}"));
+        self.record.ended_mono_ns = now_ns;
+        self.record.interrupted = interrupted;
+        self.record.broken =
+            failure.filter(|_| !interrupted).map(|failure| failure.message.clone());
+        let nodes: Vec<Value> = nodes
+            .iter()
+            .map(|node| {
+                json!({"name": node.name, "role": node.role, "engine": node.engine,
+                       "state": node.state, "availability": node.availability})
+            })
+            .collect();
+        self.record.cluster = Some(json!({
+            "docker": self.docker,
+            "nodes": nodes,
+            "image": image,
+            "network": NETWORK,
+            "path": {
+                "kind": "tasks",
+                "text": "from generators that are services of the swarm, in the overlay network \
+                         straight to the tasks' own addresses, which the name gives",
+            },
+            "generators": generators,
+        }));
+        self.folder
+            .write_record(&self.record)
+            .map_err(|error| Failure::invalid(format!("cannot write run.json: {error}")))?;
+        Ok(self.folder.path().to_owned())
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text)
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+}
