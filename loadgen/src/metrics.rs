@@ -249,14 +249,11 @@ fn gauges(page: &mut Page, facts: &Facts<'_>, sum: &Sample) {
         ("loadgen_requests_queued", "Requests that are due and not sent yet.", sum.queued),
         ("loadgen_requests_in_flight", "Requests sent and not answered yet.", sum.in_flight),
         ("loadgen_resident_bytes", "Resident memory of the generator.", sum.rss_bytes),
-        (
-            "loadgen_turn_max_nanoseconds",
-            "Longest turn of a worker's loop in the last second.",
-            sum.turn_ns_max,
-        ),
     ] {
         page.one(name, "gauge", help, value);
     }
+    let help = "Longest turn of a worker's loop in the last second.";
+    page.one("loadgen_turn_max_seconds", "gauge", help, sum.turn_ns_max as f64 / 1e9);
     let help = "Requests a second that are due; 0 in closed loop.";
     page.one("loadgen_rate_planned_per_second", "gauge", help, facts.rate_per_s);
 }
