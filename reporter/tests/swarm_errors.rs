@@ -164,8 +164,9 @@ impl Holder {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 starts");
         let mut word = [0; 2];
-        let mut output = child.stdout.take().expect("its output is a pipe");
-        std::io::Read::read_exact(&mut output, &mut word).expect("it says that it is up");
+        // The pipe stays open: a write that came after this one would end the program.
+        let output = child.stdout.as_mut().expect("its output is a pipe");
+        std::io::Read::read_exact(output, &mut word).expect("it says that it is up");
         Self(child)
     }
 }
