@@ -188,12 +188,18 @@ pub fn availability(docker: &dyn Docker, node: &str, wanted: &str) -> Result<(),
 /// What stands in the way of a service's tasks, if something does: a task that was rejected, or
 /// one that has found no node for a while.
 pub fn obstacle(tasks: &[Task], now_real_ns: u64) -> Option<Trouble> {
+    // A task that waits for its start, as after a restart's delay, has yet to show how it fares.
+    let decided = |task: &&Task| match task.state.as_str() {
+        "new" | "assigned" | "accepted" | "preparing" | "ready" | "starting" => false,
+        "pending" => !task.error.is_empty(),
+        _ => true,
+    };
     let newest = |task: &&Task| {
-        !tasks.iter().any(|t| {
+        !tasks.iter().filter(decided).any(|t| {
             t.slot == task.slot && t.node == task.node && t.created_real_ns > task.created_real_ns
         })
     };
-    tasks.iter().filter(newest).find_map(|task| {
+    tasks.iter().filter(decided).filter(newest).find_map(|task| {
         let late = now_real_ns.saturating_sub(task.state_real_ns) > PENDING_NS_MAX;
         match task.state.as_str() {
             "rejected" => Some(
@@ -312,6 +318,9 @@ mod tests {
     #[test]
     fn a_rejected_task_is_an_obstacle_unless_its_slot_has_a_newer_one() {
         let mut tasks = vec![task(1, "rejected", "No such image: x"), task(2, "running", "")];
+        assert_eq!(obstacle(&tasks, 2_000), Some(Trouble::NoImage("x".to_owned())));
+        // It waits for the restart's delay, and says nothing yet.
+        tasks.push(Task { created_real_ns: 1_400, ..task(1, "ready", "") });
         assert_eq!(obstacle(&tasks, 2_000), Some(Trouble::NoImage("x".to_owned())));
         tasks.push(Task { created_real_ns: 1_500, ..task(1, "running", "") });
         assert_eq!(obstacle(&tasks, 2_000), None);
