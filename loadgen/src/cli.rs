@@ -26,6 +26,8 @@ Examples:
       30 s at 500 requests a second, a minute in which they become 5,000, and four steps to 8,000
   loadgen --scenario bench/scenarios/steps.toml -c 5000
       what the file says, with other connections
+  loadgen -c 200 --sessions 20000 -r 1000 http://127.0.0.1:8080/mcp
+      20,000 sessions of users behind a gateway that keeps 200 connections
   loadgen -c 1000 --streams -d 15m http://127.0.0.1:8080/mcp
       1,000 sessions, each with the server's event stream held open beside it: 2,000 connections
   loadgen -r 1000 --arrivals poisson --call echo=9 --call add --tool-args 'add={\"a\":1,\"b\":2}' ...
@@ -47,7 +49,15 @@ pub struct Cli {
     #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
 
-    /// New connections a second while the load builds up, and for reconnects
+    /// Sessions to hold over these connections, where they are more: as behind a gateway, a connection
+    /// carries a request of one session and then one of another. Of MCP over HTTP with sessions
+    /// (2025-03-26 to 2025-11-25); elsewhere the session is the connection
+    /// [default: as many as connections]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "SESSIONS")]
+    pub sessions: Option<u32>,
+
+    /// New connections a second while the load builds up (with --sessions: new sessions), and for
+    /// reconnects
     #[arg(long, default_value_t = 5000.0, value_parser = positive, value_name = "CONNS/S")]
     pub ramp: f64,
 
@@ -67,7 +77,7 @@ pub struct Cli {
     pub opening: u32,
 
     /// Requests a second over all connections, due by schedule whatever the answers do
-    /// [default: one a connection per heartbeat]
+    /// [default: one a session per heartbeat]
     #[arg(short, long, value_parser = positive, value_name = "REQ/S")]
     pub rate: Option<f64>,
 

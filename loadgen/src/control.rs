@@ -146,7 +146,8 @@ impl Link {
             return Ok(None);
         }
         self.say(&json!({
-            "type": "ready", "connections": plan.connections, "rate_per_s": plan.rate_per_s,
+            "type": "ready", "connections": plan.connections, "sessions": plan.sessions,
+            "rate_per_s": plan.rate_per_s,
             "targets": plan.targets.len(), "workers": plan.workers,
             "engine": plan.engine.engine.name(), "engine_because": plan.engine.refusal,
         }));

@@ -79,6 +79,8 @@ pub struct Facts<'a> {
     pub phase: &'a str,
     /// Connections asked for.
     pub planned: u32,
+    /// Sessions asked for.
+    pub sessions: u32,
     /// Requests a second asked for.
     pub rate_per_s: f64,
 }
@@ -234,6 +236,7 @@ fn gauges(page: &mut Page, facts: &Facts<'_>, sum: &Sample) {
     let planned = u64::from(facts.planned);
     for (name, help, value) in [
         ("loadgen_connections_planned", "Connections asked for.", planned),
+        ("loadgen_sessions_planned", "Sessions asked for.", u64::from(facts.sessions)),
         ("loadgen_connections_open", "TCP connections that stand.", sum.tcp_open),
         (
             "loadgen_sessions_established",

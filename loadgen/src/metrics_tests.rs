@@ -6,8 +6,14 @@ use std::collections::{BTreeMap, HashSet};
 use super::*;
 use crate::worker::latencies;
 
-const FACTS: Facts<'static> =
-    Facts { version: "1.2.3", engine: "epoll", phase: "hold", planned: 9, rate_per_s: 2.5 };
+const FACTS: Facts<'static> = Facts {
+    version: "1.2.3",
+    engine: "epoll",
+    phase: "hold",
+    planned: 9,
+    sessions: 90,
+    rate_per_s: 2.5,
+};
 
 fn windows() -> Vec<Arc<Window>> {
     let windows: Vec<Arc<Window>> = (0..2).map(|_| Arc::default()).collect();
@@ -75,6 +81,7 @@ fn the_page_keeps_the_rules_and_adds_the_workers_up() {
         found.unwrap_or_else(|| panic!("{name} {label} is missing")).2
     };
     assert_eq!(value("loadgen_connections_planned", ""), 9.0);
+    assert_eq!(value("loadgen_sessions_planned", ""), 90.0);
     assert_eq!(value("loadgen_phase", "hold"), 1.0);
     assert_eq!(value("loadgen_phase", "ramp"), 0.0);
     assert_eq!(value("loadgen_requests_total", "ok"), 14.0);

@@ -19,7 +19,7 @@ use crate::orders::{Orders, Stage, TargetOrder};
 use crate::plan::Plan;
 use crate::plan::target::TargetUrl;
 use crate::search;
-use crate::setup::{Setup, SetupError, ask_all};
+use crate::setup::{self, Setup, SetupError, ask_all};
 use crate::stepping::Stepping;
 use crate::summary::{self, Observed, Summary};
 use crate::watch::Watch;
@@ -167,7 +167,7 @@ impl Coordinator<'_> {
 
     /// Moves the run on, and marks the stages as they come.
     fn advance(&mut self, now_ns: u64, sum: &Sample, fleet: &Fleet) {
-        let all = u64::from(self.plan.connections);
+        let all = u64::from(self.plan.sessions);
         let unannounced = self.orders.warmup_from_ns() == u64::MAX;
         // A server that ends idle connections early lets few moments see all sessions at once.
         if sum.session_stood > self.most_stood {
@@ -306,8 +306,8 @@ impl Coordinator<'_> {
             self.orders.abandon();
             return;
         }
-        let connections = u64::from(self.plan.connections);
-        let limit_ns = 2 * self.plan.timeout_ns + connections * 1_000_000_000 / ENDS_PER_S;
+        let sessions = u64::from(self.plan.sessions);
+        let limit_ns = 2 * self.plan.timeout_ns + sessions * 1_000_000_000 / ENDS_PER_S;
         self.orders.cool_down(now_ns, now_ns + limit_ns);
     }
 
@@ -382,6 +382,7 @@ impl Coordinator<'_> {
             engine: self.plan.engine.engine.name(),
             phase: self.orders.stage(now_ns).name(),
             planned: self.plan.connections,
+            sessions: self.plan.sessions,
             rate_per_s: self.plan.rate_per_s,
         };
         metrics.look(&facts, &fleet.windows);
@@ -417,6 +418,8 @@ impl Coordinator<'_> {
                         let text = format!("{} {}", order.known.len(), target.name());
                         log.note(now_ns, "target_added", &text);
                     }
+                    setup::holds_sessions(self.cli, std::slice::from_ref(&target))
+                        .map_err(|e| e.to_string())?;
                     order.known.push(target);
                 }
             }
@@ -514,8 +517,8 @@ impl Coordinator<'_> {
             }
         };
         self.say(&format!(
-            "{} connections at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s) on {}, seed {}",
-            plan.connections,
+            "{} at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s) on {}, seed {}",
+            plan.held(),
             plan.ramp_per_s,
             plan.targets.len(),
             plan.workers,

@@ -42,6 +42,7 @@ fn read(words: impl IntoIterator<Item = OsString>) -> Result<Cli, String> {
 struct Scenario {
     targets: Option<Vec<String>>,
     connections: Option<NonZeroU32>,
+    sessions: Option<NonZeroU32>,
     workers: Option<NonZeroU16>,
     ramp: Option<Rate>,
     ramp_steps: Option<NonZeroU32>,
@@ -218,6 +219,7 @@ impl Scenario {
         take!(
             targets => |targets| targets,
             connections => NonZeroU32::get,
+            sessions => |sessions: NonZeroU32| Some(sessions.get()),
             workers => |workers: NonZeroU16| Some(workers.get()),
             ramp => |rate: Rate| rate.0,
             ramp_steps => NonZeroU32::get,

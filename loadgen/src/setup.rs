@@ -4,11 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wire::mcp::Revision;
+use wire::mcp::{Era, Revision};
 
 use crate::chance::fresh_seed;
 use crate::cli::{Cli, Protocol};
-use crate::dialect::Requests;
+use crate::dialect::{Dialect, Requests};
 use crate::discover::{Unusable, Wanted, discover};
 use crate::layer::{TlsOptions, Transport};
 use crate::mix::Mix;
@@ -105,6 +105,7 @@ impl Setup {
         for url in &urls {
             targets.extend(ask_all(cli, url, wanted, &mut work)?);
         }
+        holds_sessions(cli, &targets)?;
         let mut longest = 0;
         for target in &targets {
             let requests = Requests::prepare(&target.url, target.dialect, &work)?;
@@ -115,6 +116,52 @@ impl Setup {
         let names = cli.all_addresses.then(|| Names::follow(typed, urls));
         Ok(Self { plan, host, wanted, names })
     }
+}
+
+/// Whether more sessions than connections can be had of these targets.
+///
+/// # Errors
+/// What is in the way, where they are wanted.
+pub fn holds_sessions(cli: &Cli, targets: &[Target]) -> Result<(), SetupError> {
+    let (sessions, connections) = (cli.sessions.unwrap_or(cli.connections), cli.connections);
+    let refused =
+        |because: String| Err(SetupError::Option(format!("--sessions {sessions}: {because}")));
+    if sessions == connections {
+        return Ok(());
+    }
+    if sessions < connections {
+        return refused(format!(
+            "fewer than the {connections} connections, of which some would carry nothing: use \
+             -c {sessions}"
+        ));
+    }
+    if cli.streams {
+        return refused("a stream is a connection of its session: leave --streams out".into());
+    }
+    if cli.new_connection_per_request {
+        return refused(
+            "with --new-connection-per-request no connection is held: leave one of the two out"
+                .into(),
+        );
+    }
+    for Target { url, dialect, .. } in targets {
+        let because = match dialect {
+            Dialect::Mcp(revision) if revision.era() == Era::Sessions => continue,
+            Dialect::Mcp(revision) => format!(
+                "{url} speaks MCP {revision}, which has no sessions: use --mcp-revision sessions, \
+                 or as many connections (-c)"
+            ),
+            Dialect::Http => format!("{url} is plain HTTP, which has no sessions: use -c"),
+            Dialect::HttpSse(_) => {
+                format!("{url} speaks HTTP+SSE, where a session is its event stream: use -c")
+            }
+            Dialect::Lines(_) => format!(
+                "over tcp://, tls://, ws:// and wss:// the session is the connection ({url}): use -c"
+            ),
+        };
+        return refused(because);
+    }
+    Ok(())
 }
 
 /// Bytes of a send buffer for requests of this length.

@@ -164,6 +164,7 @@ impl Summary<'_> {
             "name": "loadgen",
             "connections": {
                 "planned": self.plan.connections,
+                "sessions_planned": self.plan.sessions,
                 "tcp_open_peak": self.observed.tcp_open_peak,
                 "session_alive_peak": self.asked().then_some(self.observed.session_alive_peak),
                 "stream_open_peak": self.observed.stream_open_peak,
@@ -308,7 +309,11 @@ impl Summary<'_> {
             "Connections",
             format!(
                 "{} planned, {} open at peak, {}",
-                self.plan.connections,
+                match self.plan.sessions > self.plan.connections {
+                    true =>
+                        format!("{} for {} sessions", self.plan.connections, self.plan.sessions),
+                    false => self.plan.connections.to_string(),
+                },
                 self.observed.tcp_open_peak,
                 match self.asked() {
                     true => format!("{} sessions alive at peak", self.observed.session_alive_peak),

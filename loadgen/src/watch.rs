@@ -72,8 +72,8 @@ impl Watch {
         Reading {
             t_ns: now_ns,
             phase: stage.name().to_owned(),
-            phase_share: phase_share(stage, now_ns, orders, sum, plan.connections),
-            planned: u64::from(plan.connections),
+            phase_share: phase_share(stage, now_ns, orders, sum, (plan.sessions, plan.connections)),
+            planned: u64::from(plan.sessions),
             planned_per_s: (!plan.closed).then_some(rate),
             tcp_open: sum.tcp_open,
             session_established: sum.session_established,
@@ -123,19 +123,19 @@ fn phase_share(
     now_ns: u64,
     orders: &Orders,
     sum: &Sample,
-    connections: u32,
+    (sessions, connections): (u32, u32),
 ) -> Option<f64> {
     let hold = orders.hold();
     let between = |from_ns: u64, until_ns: u64| {
         let known = until_ns != u64::MAX && until_ns > from_ns;
         known.then(|| (now_ns.saturating_sub(from_ns)) as f64 / (until_ns - from_ns) as f64)
     };
-    let of_all = |count: u64| count as f64 / f64::from(connections.max(1));
+    let of = |count: u64, all: u32| count as f64 / f64::from(all.max(1));
     match stage {
-        Stage::Ramp => Some(of_all(sum.session_stood)),
+        Stage::Ramp => Some(of(sum.session_stood, sessions)),
         Stage::Warmup => between(orders.warmup_from_ns(), hold.start),
         Stage::Hold => between(hold.start, hold.end),
-        Stage::Cooldown => Some(1.0 - of_all(sum.tcp_open)),
+        Stage::Cooldown => Some(1.0 - of(sum.tcp_open, connections)),
         Stage::Drain | Stage::Abandon => None,
     }
     .map(|share| share.clamp(0.0, 1.0))
@@ -222,9 +222,10 @@ mod tests {
     fn a_phase_is_as_far_as_its_end_is_known() {
         let orders = Orders::new(0);
         let sum = Sample { session_stood: 25, tcp_open: 75, ..Sample::default() };
-        let share = |stage, now_ns, orders: &Orders| phase_share(stage, now_ns, orders, &sum, 100);
+        let share =
+            |stage, now_ns, orders: &Orders| phase_share(stage, now_ns, orders, &sum, (100, 300));
         assert_eq!(share(Stage::Ramp, 5, &orders), Some(0.25));
-        assert_eq!(share(Stage::Cooldown, 5, &orders), Some(0.25));
+        assert_eq!(share(Stage::Cooldown, 5, &orders), Some(0.75));
         orders.begin(10, 20..40);
         assert_eq!(share(Stage::Warmup, 15, &orders), Some(0.5));
         assert_eq!(share(Stage::Hold, 25, &orders), Some(0.25));

@@ -149,6 +149,47 @@ fn two_hundred_sessions_count_exactly() {
 }
 
 #[test]
+fn more_sessions_than_connections_count_exactly() {
+    for (kind, lost) in [(Kind::Mcp, false), (Kind::Restless, true)] {
+        let server = Server::start(kind);
+        let place = Place::new();
+        let (dir, json) = (place.path().to_owned(), place.json());
+        let ended = run(&[
+            "-c10",
+            "--sessions=300",
+            "--ramp=1000",
+            "-r500",
+            "-d2s",
+            "--heartbeat=5s",
+            "--log",
+            dir.to_str().expect("a path"),
+            "--json",
+            json.to_str().expect("a path"),
+            &server.url(),
+        ]);
+        assert_eq!(ended.code, Some(0), "{ended}");
+        let summary = place.summary();
+        assert_eq!(count(&summary, "offered"), 1_000, "{ended}");
+        assert_eq!(count(&summary, "ok"), 1_000, "{ended}");
+        let held = &summary["connections"];
+        assert_eq!((&held["planned"], &held["sessions_planned"]), (&10.into(), &300.into()));
+        assert_eq!(held["tcp_open_peak"], 10, "{ended}");
+        assert_eq!(held["session_alive_peak"], 300, "{ended}");
+        assert_eq!(held["stream_open_peak"], 0, "{ended}");
+        let (requests, whole) = read_log(&place.log());
+        assert!(whole && requests.iter().all(|r| r.outcome == Outcome::Ok));
+        assert_eq!(calls(&place.log(), &requests), 1_000);
+        let counts = &server.counts;
+        let get = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(get(&counts.calls), 1_001, "{kind:?}: the load, and what was asked before it");
+        assert!((301..=303).contains(&get(&counts.opened)), "{kind:?}: {counts:?}");
+        assert_eq!(get(&counts.deleted), get(&counts.opened), "{kind:?}: none is left behind");
+        let connections = get(&counts.connections);
+        assert_eq!(connections > 30, lost, "{kind:?}: over {connections} connections");
+    }
+}
+
+#[test]
 fn the_fast_target_counts_the_same() {
     let Some(target) = Target::fast(&[]) else { return };
     whole_run(&target.url);

@@ -83,6 +83,20 @@ fn nonsense_on_the_command_line() {
 }
 
 #[test]
+fn more_sessions_than_connections_where_there_are_none() {
+    let server = Server::start(Kind::Mcp);
+    let url = server.url();
+    let more = ["-c2", "--sessions=4", "-d1s"];
+    let with = |words: &[&str]| run(&[&more[..], words].concat());
+    with(&["--streams", &url]).refused(2, &["--sessions", "--streams"]);
+    with(&["--new-connection-per-request", &url])
+        .refused(2, &["--sessions", "no connection is held"]);
+    let page = Server::start(Kind::Html).url();
+    with(&["--protocol=http", &page]).refused(2, &["--sessions", "plain HTTP"]);
+    run(&["-c5", "--sessions=4", "-d1s", &url]).refused(2, &["--sessions 4", "use -c 4"]);
+}
+
+#[test]
 fn places_that_cannot_be_written() {
     let server = Server::start(Kind::Mcp);
     let place = Place::new();

@@ -118,6 +118,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Connections of all workers.
     pub connections: u32,
+    /// Their sessions: as many, or more, which then take turns.
+    pub sessions: u32,
     /// Scheduled requests a second, the most where they change; 0 in closed loop.
     pub rate_per_s: f64,
     /// How they change over time, the warm-up included.
@@ -296,6 +298,7 @@ impl Plan {
         request_bytes: usize,
     ) -> Result<Self, PlanError> {
         let connections = cli.connections;
+        let sessions = cli.sessions.unwrap_or(connections);
         let (wanted, cores) = (cli.workers.map(u32::from), host.cores.len() as u32);
         let sockets = sockets(cli, &targets);
         let workers = engine.workers(sockets, wanted, cores, host.descriptors)?;
@@ -317,7 +320,7 @@ impl Plan {
         let silent = heartbeat_ns == 0;
         let default_rate = match silent {
             true => 0.0,
-            false => (f64::from(connections) * 1e9 / heartbeat_ns as f64).max(10.0),
+            false => (f64::from(sessions) * 1e9 / heartbeat_ns as f64).max(10.0),
         };
         let curve = curve_of(cli, default_rate);
         let rate_per_s = curve.most_per_s();
@@ -325,13 +328,14 @@ impl Plan {
         Ok(Self {
             command: String::new(),
             connections,
+            sessions,
             rate_per_s,
             curve,
             stages: cli.stage.clone(),
             arrivals: cli.arrivals,
             seed: work.seed,
             ramp_per_s: cli.ramp,
-            ramp: stepped_ramp(connections, cli.ramp, cli.ramp_steps, cli.ramp_pause),
+            ramp: stepped_ramp(sessions, cli.ramp, cli.ramp_steps, cli.ramp_pause),
             ramp_steps: cli.ramp_steps,
             ramp_pause_ns: cli.ramp_pause.as_nanos() as u64,
             closed: cli.closed,
@@ -359,9 +363,22 @@ impl Plan {
         })
     }
 
-    /// Sessions of one worker: every `workers`-th of all.
-    pub fn sessions_of(&self, worker: u32) -> u32 {
+    /// What is held, in words.
+    pub fn held(&self) -> String {
+        match self.sessions > self.connections {
+            true => format!("{} sessions over {} connections", self.sessions, self.connections),
+            false => format!("{} connections", self.connections),
+        }
+    }
+
+    /// Connections of one worker: every `workers`-th of all.
+    pub fn slots_of(&self, worker: u32) -> u32 {
         (self.connections + self.workers - 1 - worker) / self.workers
+    }
+
+    /// Sessions of one worker, likewise.
+    pub fn sessions_of(&self, worker: u32) -> u32 {
+        (self.sessions + self.workers - 1 - worker) / self.workers
     }
 
     /// How targets are trusted, and what was agreed upon with each; nothing without TLS.
@@ -390,6 +407,7 @@ impl Plan {
             "ops": crate::ops::table(&self.work.mix),
             "sample_fields": crate::worker::sample::FIELDS,
             "connections": self.connections,
+            "sessions": self.sessions,
             "rate_per_s": self.rate_per_s,
             "arrivals": self.arrivals.name(),
             "stages": self.stages.iter().map(Stage::to_string).collect::<Vec<_>>(),

@@ -13,8 +13,9 @@ use wire::jsonrpc::{Id, Method, TEXT_BYTES};
 use wire::mcp::{Fields, IdField};
 
 use super::Worker;
+use super::pool::Pool;
 use super::receive::outcome_of_reply;
-use super::session::{After, Next, State};
+use super::session::{After, Next, Session, State};
 use crate::clock::Clock;
 use crate::ops::Op;
 use crate::plan::ASKS_MAX;
@@ -23,8 +24,10 @@ use crate::ring::Ring;
 /// A request of a server that is to be answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
-    /// Whose session it is.
+    /// The slot of its session.
     pub session: u32,
+    /// The number of its session, which another slot may have by the time of the answer.
+    number: u32,
     /// The use of the session's slot that it came over, where it is answered over that.
     generation: u32,
     /// What answers it.
@@ -37,6 +40,11 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// The id of its session.
+    pub(super) fn session_id<'a>(&self, pool: &'a Pool, slots: &'a [Session]) -> &'a [u8] {
+        pool.id_of(self.number, self.session, slots)
+    }
+
     fn id(&self) -> &[u8] {
         &self.id[..usize::from(self.id_len)]
     }
@@ -80,7 +88,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         kept[..token.len()].copy_from_slice(token);
         let (generation, id_len) = (s.generation, token.len() as u8);
         let at_ns = self.now_ns;
-        self.asks.push_back(Ask { session, generation, op, at_ns, id: kept, id_len });
+        let number = self.pool.number(session);
+        self.asks.push_back(Ask { session, number, generation, op, at_ns, id: kept, id_len });
     }
 
     /// Answers what can be answered now.

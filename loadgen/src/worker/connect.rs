@@ -83,13 +83,14 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     fn assign(&mut self, session: u32, target: u16) -> io::Result<()> {
+        let elsewhere = self.sessions[session as usize].target != target;
+        if elsewhere {
+            self.fail_crossed(session);
+            self.leave_others(session);
+        }
         let s = &mut self.sessions[session as usize];
         if s.assigned {
             self.targets.leave(s.target);
-        }
-        let elsewhere = s.target != target;
-        if elsewhere {
-            self.fail_crossed(session);
         }
         let s = &mut self.sessions[session as usize];
         let named = !s.id.is_empty();
@@ -233,8 +234,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.open_stream(session)?;
         let s = &mut self.sessions[session as usize];
         let Some(Crossed { current, .. }) = s.crossed else {
-            self.free(session);
-            return Ok(());
+            return self.rest(session);
         };
         if s.marked {
             // It had been answered in part: the rest is asked for.
@@ -254,7 +254,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             s.current = s.current.map(|current| Current { index, again: true, ..current });
         } else {
             self.fail_crossed(session);
-            self.free(session);
+            self.rest(session)?;
         }
         Ok(())
     }
@@ -375,7 +375,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             _ if session >= self.ending_next && self.owes_delete(session) => Next::Reconnect,
             _ => self.next_attempt(),
         };
-        self.alive.remove(&mut self.alive_links, session);
+        self.no_longer_alive(session);
         self.close(session, next)
     }
 
@@ -443,15 +443,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         match next {
             Next::End if fresh && self.stage == Stage::Cooldown && self.owes_delete(session) => {
                 // Its DELETE, or what came before it, was lost with the connection: once more.
-                self.sessions[session as usize].attempt = 1;
-                self.start(session)?;
-                if self.sessions[session as usize].state == State::BackingOff {
-                    self.unqueue(session);
-                    self.sessions[session as usize].state = State::Closing;
-                    self.end(session)?;
-                }
-                Ok(())
+                self.start_once(session)
             }
+            Next::End if self.succeeded_by_another(session) => match self.stage {
+                Stage::Cooldown => self.start_once(session),
+                _ => self.retry_later(session),
+            },
             Next::End => self.end(session),
             Next::Reconnect | Next::OtherPair if session < self.ending_next => self.end(session),
             Next::Reconnect => self.retry_later(session),
@@ -461,6 +458,18 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             Next::OtherPair => self.start(session),
             Next::Renew => self.renewed(session),
         }
+    }
+
+    /// Makes a connection to delete a session over, without a second attempt.
+    fn start_once(&mut self, session: u32) -> io::Result<()> {
+        self.sessions[session as usize].attempt = 1;
+        self.start(session)?;
+        if self.sessions[session as usize].state == State::BackingOff {
+            self.unqueue(session);
+            self.sessions[session as usize].state = State::Closing;
+            self.end(session)?;
+        }
+        Ok(())
     }
 
     /// What follows a failed attempt.
@@ -491,7 +500,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.begin(session, Op::Initialized, State::Opening, self.now_ns);
             }
             Some(After::Establish) => self.establish(session)?,
-            Some(After::Free) => self.free(session),
+            Some(After::Free) => self.rest(session)?,
             Some(After::Resume) => self.resume_later(session),
             Some(After::OpenAgain) => {
                 self.established -= u32::from(std::mem::take(&mut s.established));

@@ -90,17 +90,20 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     fn start_connections(&mut self) -> io::Result<()> {
         let mut starts = 0;
-        let count = self.count;
         let room = self.plan.limits.opening.saturating_sub(self.opening());
         let most = self.plan.limits.starts_per_turn.min(room);
-        while self.ramp_next < count && starts < most {
+        while self.ramp_next < self.members && starts < most {
             if self.ramp.take(self.now_ns).is_none() {
                 break;
             }
             let session = self.ramp_next;
             self.ramp_next += 1;
             starts += 1;
-            self.start(session)?;
+            if session < self.count {
+                self.start(session)?;
+            } else {
+                self.admit(session)?;
+            }
         }
         while starts < most
             && let Some((due_ns, session)) = self.next_retry()
@@ -127,7 +130,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Connections that are being made or whose session is being opened.
     pub(super) fn opening(&self) -> u32 {
         let sessions = self.open - self.open_beside;
-        self.queues[CONNECTING].len() + sessions.saturating_sub(self.established)
+        let established = self.established - self.pool.established();
+        self.queues[CONNECTING].len() + sessions.saturating_sub(established)
     }
 
     /// Gives up what has waited for longer than the timeout.
@@ -212,7 +216,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     /// Keeps sessions alive that have had nothing to do for most of a heartbeat.
     fn ping_idle(&mut self) {
         while let Some(session) = self.queues[IDLE].front() {
-            let due_ns = self.sessions[session as usize].since_ns + self.plan.ping_after_ns;
+            let due_ns = self.ping_due_ns(session);
             if due_ns > self.now_ns {
                 return;
             }
@@ -220,10 +224,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
     }
 
+    /// When a session at a slot that is free is to be pinged.
+    fn ping_due_ns(&self, session: u32) -> u64 {
+        let since_ns = self.sessions[session as usize].since_ns;
+        self.pool.rested_ns(session).unwrap_or(since_ns) + self.plan.ping_after_ns
+    }
+
     /// When the next connection may be started.
     fn next_start_ns(&self) -> u64 {
         let mut next_ns = u64::MAX;
-        if self.ramp_next < self.count {
+        if self.ramp_next < self.members {
             next_ns = self.ramp.next_due_ns();
         }
         if let Some((due_ns, _)) = self.next_retry() {
@@ -249,7 +259,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
         match self.stage {
             Stage::Ramp | Stage::Warmup | Stage::Hold => {
-                next_ns = next_ns.min(front(IDLE, self.plan.ping_after_ns));
+                let idle = self.queues[IDLE].front();
+                next_ns = next_ns.min(idle.map_or(u64::MAX, |session| self.ping_due_ns(session)));
                 // Without room for another, a completion is what is waited for.
                 if self.opening() < self.plan.limits.opening {
                     next_ns = next_ns.min(self.next_start_ns());

@@ -124,7 +124,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let op = s.current.as_ref().expect("what is in the outbox has a request").op;
         let prepared = &self.prepared[usize::from(s.target)];
         let template = prepared.requests.get(op).expect("begun only where the dialect has it");
-        let fields = fields(role, session, &self.sessions, &self.helpers, prepared.dialect);
+        let fields =
+            fields(role, session, &self.sessions, &self.helpers, &self.pool, prepared.dialect);
         self.rendered.clear();
         template.render(&mut self.rendered, &fields);
         let expectation = template.expectation(&fields);

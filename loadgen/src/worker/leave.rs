@@ -68,7 +68,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     pub(super) fn take_leave(&mut self, session: u32, next: Next) -> io::Result<()> {
         self.unqueue(session);
-        self.alive.remove(&mut self.alive_links, session);
+        self.no_longer_alive(session);
         let owes = self.owes_delete(session);
         let s = &mut self.sessions[session as usize];
         self.established -= u32::from(std::mem::take(&mut s.established));
@@ -150,10 +150,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let s = &self.sessions[session as usize];
             let leaves = s.assigned && self.targets.should_leave(s.target, share);
             if leaves && s.state == State::Idle {
-                let under_way = self.ramp_next - self.established;
+                let at_slots = self.established - self.pool.established();
+                let under_way = self.ramp_next.min(count) - at_slots;
                 if under_way >= self.plan.limits.opening || !moving.pacer.take(self.now_ns) {
                     break;
                 }
+                self.leaves_with_others(session);
                 self.sessions[session as usize].assigned = false;
                 self.targets.leave(self.sessions[session as usize].target);
                 self.sessions[session as usize].attempt_ns = self.now_ns;
@@ -169,15 +171,23 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn end(&mut self, session: u32) -> io::Result<()> {
         self.fail_crossed(session);
         self.drop_stream(session, Outcome::Stopped)?;
-        self.alive.remove(&mut self.alive_links, session);
         let s = &mut self.sessions[session as usize];
         let deleted = s.state == State::Closing && self.stage == Stage::Cooldown;
         s.state = State::Ended;
         self.ended += 1;
         self.ending_open = self.ending_open.saturating_sub(u32::from(deleted));
-        let given_up = s.forgotten > self.plan.reinit_max;
+        self.session_ended(session);
+        if self.ended == self.count {
+            self.end_resting();
+        }
+        Ok(())
+    }
+
+    /// The session at a slot is no more.
+    pub(super) fn session_ended(&mut self, session: u32) {
+        self.no_longer_alive(session);
+        let given_up = self.sessions[session as usize].forgotten > self.plan.reinit_max;
         let outcome = if given_up { Outcome::SessionGone } else { Outcome::Stopped };
         self.event(session, EventKind::Ended, outcome, 0, 0);
-        Ok(())
     }
 }

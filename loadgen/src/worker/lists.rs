@@ -1,5 +1,5 @@
-//! Queues of session indices threaded through arrays: push back, pop front and remove from the
-//! middle in constant time, without allocation.
+//! Queues of session indices threaded through arrays: push, pop front and remove from the middle in
+//! constant time, without allocation.
 //!
 //! Every wait in a worker has one constant length (a timeout, a heartbeat, a step of the
 //! back-off), so that a queue in order of arrival is a queue in order of deadline, and looking at
@@ -95,6 +95,21 @@ impl Queue {
         self.len += 1;
     }
 
+    /// Adds a session that is in no queue before all others.
+    pub fn push_front(&mut self, links: &mut Links, item: u32) {
+        let at = item as usize;
+        assert_eq!(links.queue[at], IN_NO_QUEUE, "session {item} is in a queue already");
+        links.queue[at] = self.id;
+        links.previous[at] = NONE;
+        links.next[at] = self.front;
+        match self.front {
+            NONE => self.back = item,
+            front => links.previous[front as usize] = item,
+        }
+        self.front = item;
+        self.len += 1;
+    }
+
     /// Removes a session; whether it was in this queue.
     pub fn remove(&mut self, links: &mut Links, item: u32) -> bool {
         let at = item as usize;
@@ -124,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_deques(steps in prop::collection::vec((0u8..3, 0usize..2, 0u32..12), 0..300)) {
+        fn behaves_like_deques(steps in prop::collection::vec((0u8..4, 0usize..2, 0u32..12), 0..300)) {
             let mut links = Links::new(12);
             let mut queues = [Queue::new(0), Queue::new(1)];
             let mut model = [VecDeque::new(), VecDeque::new()];
@@ -134,7 +149,11 @@ mod tests {
                         queues[q].push_back(&mut links, item);
                         model[q].push_back(item);
                     }
-                    0 => {}
+                    3 if !model.iter().any(|m| m.contains(&item)) => {
+                        queues[q].push_front(&mut links, item);
+                        model[q].push_front(item);
+                    }
+                    0 | 3 => {}
                     1 => {
                         let expected = model[q].contains(&item);
                         prop_assert_eq!(queues[q].remove(&mut links, item), expected);

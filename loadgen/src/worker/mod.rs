@@ -5,7 +5,7 @@
 //! and nothing allocates once the sessions stand. Files: `session` (state), `connect` (how
 //! connections come and go), `leave` (how sessions do), `receive` (completions), `send`
 //! (requests), `layered` (TLS and WebSocket in between), `due` (timers and schedule), `slots` (what
-//! slots are for), `streams` (event streams beside sessions), `answers` (requests of servers),
+//! slots are for), `pool` (more sessions than slots), `streams` (event streams beside sessions), `answers` (requests of servers),
 //! `renew` (from one connection to another), `record` (log and counts), `targets` (where to),
 //! `lists`, `sample`.
 
@@ -15,6 +15,7 @@ mod due;
 mod layered;
 mod leave;
 mod lists;
+mod pool;
 mod receive;
 mod record;
 mod renew;
@@ -43,6 +44,7 @@ use crate::plan::{ASKS_MAX, Plan, Target};
 use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Even, Pacer, Schedule};
 use lists::{ANSWERING, Links, QUEUES, Queue};
+use pool::Pool;
 pub use record::{
     BLOCK_BYTES, ByOutcome, Latencies, LogLink, Recorder, SPARE_BLOCKS, Sealed, Tally, latencies,
 };
@@ -151,6 +153,10 @@ pub struct Worker<R: Ring, C: Clock> {
     sessions: Vec<Session>,
     /// How many of them are sessions.
     count: u32,
+    /// How many sessions there are, those counted in that have no slot of their own.
+    members: u32,
+    /// Those.
+    pool: Pool,
     /// And how many are their streams: as many, or none.
     streams: u32,
     /// What each helper answers.
@@ -164,7 +170,7 @@ pub struct Worker<R: Ring, C: Clock> {
     /// The queues that a session waits in, one at a time; see the constants of `lists`.
     queues: [Queue; QUEUES],
     links: Links,
-    /// Sessions in the order of their last answer.
+    /// Sessions in the order of their last answer, by number; see `pool`.
     alive: Queue,
     alive_links: Links,
     /// Requests that are due and wait for a session.
@@ -235,7 +241,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         clock: C,
         link: Option<LogLink>,
     ) -> Result<Self, wire::mcp::BuildError> {
-        let count = plan.sessions_of(index);
+        let (count, members) = (plan.slots_of(index), plan.sessions_of(index));
         let streams = if plan.limits.streams > 0 { count } else { 0 };
         let slots = count + streams + plan.limits.helpers;
         let now_ns = clock.now_ns();
@@ -249,6 +255,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 .map(|slot| Session::new(if slot < count { SESSION_ID_BYTES / 2 } else { 0 }))
                 .collect(),
             count,
+            members,
+            pool: Pool::new(members, count),
             streams,
             helpers: vec![None; plan.limits.helpers as usize],
             asks: VecDeque::with_capacity(if plan.limits.helpers > 0 { ASKS_MAX } else { 0 }),
@@ -258,7 +266,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             queues: std::array::from_fn(|id| Queue::new(id as u8)),
             links: Links::new(slots),
             alive: Queue::new(0),
-            alive_links: Links::new(count),
+            alive_links: Links::new(members),
             // What was assigned and could not be sent comes back.
             due: VecDeque::with_capacity((plan.limits.due + count) as usize),
             rearm: Vec::with_capacity(slots as usize),
@@ -319,6 +327,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let authority = target.url.authority();
         self.prepared.push(Prepared { peer, ipv6, dialect, requests, wrapping, authority });
         self.targets.add();
+        self.pool.add_target();
         Ok(())
     }
 
@@ -429,6 +438,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     fn event(&mut self, session: u32, kind: EventKind, outcome: Outcome, detail: i32, value: u64) {
         let session = self.owner(session);
         let target = self.sessions[session as usize].target;
+        let session = self.pool.number(session);
         let at_ns = self.now_ns;
         self.recorder.event(&Event { at_ns, kind, session, target, outcome, detail, value });
     }

@@ -245,7 +245,13 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             // the next request.
             self.sessions[session as usize].after = Some(After::Close);
         }
-        if self.renews(session) { self.renew(session) } else { self.carry_on(session) }
+        if self.renews(session) {
+            self.renew(session)
+        } else if self.deletes_another(session)? {
+            Ok(())
+        } else {
+            self.carry_on(session)
+        }
     }
 
     pub(super) fn at_eof(&mut self, session: u32) -> io::Result<()> {
@@ -339,7 +345,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 After::Close
             }
             (Op::Ping | Op::Call(_) | Op::Verify, Outcome::SessionGone) => {
-                self.alive.remove(&mut self.alive_links, session);
+                self.no_longer_alive(session);
                 self.forget_session(session, outcome, detail)?;
                 self.after_lapse(session)
             }
@@ -363,8 +369,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     fn mark_alive(&mut self, session: u32) {
         self.sessions[session as usize].answered_ns = self.now_ns;
-        self.alive.remove(&mut self.alive_links, session);
-        self.alive.push_back(&mut self.alive_links, session);
+        self.pool.answered(session, self.now_ns);
+        let number = self.pool.number(session);
+        self.alive.remove(&mut self.alive_links, number);
+        self.alive.push_back(&mut self.alive_links, number);
+    }
+
+    /// The session at a slot no longer counts as alive.
+    pub(super) fn no_longer_alive(&mut self, session: u32) {
+        self.alive.remove(&mut self.alive_links, self.pool.number(session));
     }
 
     /// Sessions whose last answer is older than a heartbeat no longer count as alive.
@@ -373,7 +386,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             return;
         }
         while let Some(session) = self.alive.front() {
-            let answered_ns = self.sessions[session as usize].answered_ns;
+            let answered_ns = match self.pool.is_empty() {
+                true => self.sessions[session as usize].answered_ns,
+                false => self.pool.answered_ns(session),
+            };
             if answered_ns + self.plan.heartbeat_ns >= self.now_ns {
                 return;
             }

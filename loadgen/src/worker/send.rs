@@ -9,6 +9,7 @@ use wire::mcp::{Fields, IdField};
 use super::Worker;
 use super::answers::Ask;
 use super::lists::{ANSWERING, OUTBOX};
+use super::pool::Pool;
 use super::session::{Current, Sending, Session, Standing, State};
 use super::slots::Role;
 use crate::clock::Clock;
@@ -97,7 +98,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let op = s.current.as_ref().expect("what is in the outbox has a request").op;
         let prepared = &self.prepared[usize::from(s.target)];
         let template = prepared.requests.get(op).expect("begun only where the dialect has it");
-        let fields = fields(role, session, &self.sessions, &self.helpers, prepared.dialect);
+        let fields =
+            fields(role, session, &self.sessions, &self.helpers, &self.pool, prepared.dialect);
         let written = template.render_to(self.ring.send_bytes_mut(buffer), &fields);
         let expectation = template.expectation(&fields);
         let s = &mut self.sessions[session as usize];
@@ -279,6 +281,7 @@ pub(super) fn fields<'a>(
     slot: u32,
     sessions: &'a [Session],
     helpers: &'a [Option<Ask>],
+    pool: &'a Pool,
     dialect: Dialect,
 ) -> Fields<'a> {
     let s = &sessions[slot as usize];
@@ -293,7 +296,7 @@ pub(super) fn fields<'a>(
         }
         Role::Helper(helper) => {
             let ask = helpers[helper as usize].as_ref().expect("a helper has an answer to carry");
-            ask.fields(&sessions[ask.session as usize].id)
+            ask.fields(ask.session_id(pool, sessions))
         }
     }
 }

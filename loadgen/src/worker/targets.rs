@@ -45,6 +45,11 @@ impl Targets {
         self.0[usize::from(target)].assigned += 1;
     }
 
+    /// Sessions that belong to a target.
+    pub fn assigned(&self, target: u16) -> u32 {
+        self.0[usize::from(target)].assigned
+    }
+
     /// Notes that a session left its target.
     pub fn leave(&mut self, target: u16) {
         self.0[usize::from(target)].assigned -= 1;

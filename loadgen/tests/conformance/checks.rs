@@ -68,6 +68,42 @@ pub fn refused(server: &str, mode: &str, url: &str, revision: &str, cause: &str)
     insist(server, &mode, &format!("exit 2, {cause}"), &found, said);
 }
 
+/// Ten sessions take turns at each connection: all are opened once, and kept alive.
+pub fn pooled(server: &str, url: &str) {
+    let run = Run::load(&[
+        "-c",
+        "5",
+        "--sessions",
+        &SESSIONS.to_string(),
+        "-r",
+        "50",
+        "-d",
+        "4s",
+        "--heartbeat",
+        "3s",
+        "--mcp-revision",
+        "sessions",
+        url,
+    ]);
+    let held = |run: &Run| {
+        let held = &run.summary["connections"];
+        format!("{} open, {} alive", held["tcp_open_peak"], held["session_alive_peak"])
+    };
+    let expected = format!(
+        "5 open, {SESSIONS} alive; initialize {SESSIONS} ok; {CALLS} ok; delete {SESSIONS} ok; \
+         0 connections lost"
+    );
+    let found = format!(
+        "{}; initialize {}; {}; delete {}; {} connections lost",
+        held(&run),
+        run.ended("initialize"),
+        run.ended("call"),
+        run.ended("delete"),
+        run.losses(),
+    );
+    insist(server, "50 sessions over 5 connections", &expected, &found, &run.context());
+}
+
 /// The server takes `limit` sessions: the others are refused with exactly that reason, again and
 /// again, and none of those that stand is harmed.
 pub fn limit(server: &str, url: &str, limit: usize) {

@@ -79,6 +79,20 @@ fn version_1_does_not_speak_what_came_after_it() {
 }
 
 #[test]
+fn more_sessions_than_connections_are_all_known_to_the_server() {
+    let _alone = alone();
+    for sdk in [Sdk::One, Sdk::Two] {
+        let Some(server) = sdk.serve(&[]) else { return };
+        checks::pooled(&sdk.name(), server.url("http"));
+        let count = server.count();
+        let given = count["sessions_given"].as_u64().expect("a number") as usize;
+        assert_eq!(given, SESSIONS + 2, "{}: {count}", sdk.name());
+        let open = count["sessions_open"].as_u64().expect("a number");
+        checks::all_deleted(&sdk.name(), "50 sessions over 5 connections", open);
+    }
+}
+
+#[test]
 fn the_session_limit_of_version_2_is_that_reason() {
     let _alone = alone();
     let Some(server) = Sdk::Two.serve(&["--max-sessions", "30"]) else { return };

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 pub enum Kind {
     /// Sessions, `ping`, `tools/call`, DELETE.
     Mcp,
+    /// The same, and every 50th answer on a connection is its last.
+    Restless,
     /// Accepts, reads, and says nothing.
     Silent,
     /// A web page for every request.
@@ -32,6 +34,7 @@ pub struct Counts {
     pub opened: AtomicU64,
     pub deleted: AtomicU64,
     pub calls: AtomicU64,
+    pub connections: AtomicU64,
     sessions: Mutex<HashSet<u64>>,
 }
 
@@ -72,10 +75,15 @@ fn serve(mut stream: TcpStream, kind: Kind, counts: &Counts) -> std::io::Result<
     if kind == Kind::Closing {
         return Ok(());
     }
-    let mut reader = BufReader::new(stream.try_clone()?);
+    counts.connections.fetch_add(1, Ordering::Relaxed);
+    let (mut reader, mut answers) = (BufReader::new(stream.try_clone()?), 0);
     while let Some(request) = read_request(&mut reader)? {
         let answer = match kind {
             Kind::Mcp => answer(&request, counts),
+            Kind::Restless if answers % 50 == 49 => {
+                answer(&request, counts).replacen("\r\n", "\r\nConnection: close\r\n", 1)
+            }
+            Kind::Restless => answer(&request, counts),
             Kind::Silent => continue,
             Kind::Mirror if counts.calls.fetch_add(1, Ordering::Relaxed) == 0 => {
                 reply("200 OK", "text/plain", "", "fine")
@@ -89,7 +97,8 @@ fn serve(mut stream: TcpStream, kind: Kind, counts: &Counts) -> std::io::Result<
             Kind::Tls | Kind::Closing => "\x15\x03\x01\0\x02\x02\x46".into(),
         };
         stream.write_all(answer.as_bytes())?;
-        if kind == Kind::Tls {
+        answers += 1;
+        if kind == Kind::Tls || (kind == Kind::Restless && answers % 50 == 0) {
             return Ok(());
         }
     }

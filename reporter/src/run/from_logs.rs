@@ -127,10 +127,12 @@ fn add_stage(
             .with_context(|| format!("cannot bring {} to {}", log.path.display(), to.display()))?;
     }
     let sum = |key: &str| logs.iter().filter_map(|log| log.plan[key].as_f64()).sum::<f64>();
+    // What is alive is held against the sessions, which may be more than their connections.
+    let size = |log: &Found| log.plan["sessions"].as_f64().or(log.plan["connections"].as_f64());
     Ok(StageRecord {
         name,
         kind: StageKind::Stress,
-        connections: sum("connections") as u64,
+        connections: logs.iter().filter_map(size).sum::<f64>() as u64,
         rate_per_s: sum("rate_per_s"),
         json: format!("{log_dir}/loadgen.json"),
         log_dir,

@@ -60,9 +60,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             );
             assert_eq!(s.sending.is_some(), s.armed.has(OpKind::Send), "{}", what());
         }
+        established += self.pool.established();
         assert_eq!((self.open, self.established, self.ended), (open, established, ended));
+        self.pool.check();
         assert_eq!((self.open_beside, self.streaming), (open_beside, streaming));
-        assert!(self.alive.len() <= self.count);
+        assert!(self.alive.len() <= self.members);
         assert!(self.mark.is_empty() && self.lent.is_empty());
         assert!(self.due.len() <= self.plan.limits.due as usize + self.sessions.len());
         let assigned = self.sessions.iter().filter(|s| s.assigned).count();

@@ -96,8 +96,12 @@ fn case(seed: u64) -> Case {
     if !options.contains("--closed") && dice.chance(0.3) {
         options += &format!(" --arrivals poisson --seed {seed}");
     }
-    options += if dice.chance(0.4) { " --streams" } else { "" };
-    options += if dice.chance(0.2) { " --new-connection-per-request" } else { "" };
+    if speaks == Speaks::Sessions && dice.chance(0.3) {
+        options += &format!(" --sessions {}", connections + 1 + dice.below(60) as u32);
+    } else {
+        options += if dice.chance(0.4) { " --streams" } else { "" };
+        options += if dice.chance(0.2) { " --new-connection-per-request" } else { "" };
+    }
     options += if dice.chance(0.3) { " --call echo=3 --call add --call sum=2" } else { "" };
     let spin = dice.chance(0.1);
     options += if spin { " --spin" } else { "" };
