@@ -245,9 +245,17 @@ pub struct Cli {
     pub control_listen: Option<SocketAddr>,
 
     /// Load every address that a target's name has, as tasks.NAME has in an overlay network of
-    /// Docker Swarm, and follow the name while the run lasts
+    /// Docker Swarm, each as a target of its own (Host is the address), and follow the name while the
+    /// run lasts
     #[arg(long)]
     pub all_addresses: bool,
+
+    /// Look the targets' names up again so often: sessions move to addresses that join, and leave those
+    /// that vanish; Host and certificate stay those of the name. Without it a name is looked up once,
+    /// before the run, and each of its addresses is loaded
+    /// [default: 1s with --all-addresses, else never]
+    #[arg(long, value_parser = period, value_name = "TIME")]
+    pub resolve_every: Option<Duration>,
 
     /// Serve counts and latencies to Prometheus at this address, such as 0.0.0.0:9464, on /metrics
     #[arg(long, value_name = "ADDRESS")]
@@ -348,6 +356,11 @@ fn alpn(text: &str) -> Result<String, String> {
         _ if text.is_empty() || text.len() > 255 => Err("1 to 255 bytes".into()),
         _ => Ok(text.to_owned()),
     }
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    let period = duration(text)?;
+    if period < Duration::from_millis(100) { Err("at least 100ms".into()) } else { Ok(period) }
 }
 
 fn step(text: &str) -> Result<Duration, String> {

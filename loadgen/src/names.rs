@@ -1,17 +1,23 @@
-//! Targets whose names have several addresses: one target each, and a thread that follows the
-//! names while the run lasts. An orchestrator's resolver follows its tasks at once and yet says
-//! that its answers hold for minutes, so that it is asked again and again.
+//! Names of targets that are followed while the run lasts: addresses that join are loaded, those that
+//! vanish are left. An orchestrator's resolver follows its tasks at once and yet says that its
+//! answers hold for minutes, so that it is asked again and again.
+//!
+//! With `--all-addresses`, a target is the URL of an address; with `--resolve-every` alone it keeps
+//! its name, for the Host header and the certificate.
 
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, unbounded};
 
+use crate::plan::Target;
 use crate::plan::target::TargetUrl;
 
-/// Between two questions.
-const EVERY: Duration = Duration::from_secs(1);
+/// Between two questions, where nothing else is wanted.
+pub const EVERY: Duration = Duration::from_secs(1);
 /// Naps within it, so that the thread ends soon.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -24,16 +30,15 @@ pub fn expand(urls: &[TargetUrl]) -> Result<Vec<TargetUrl>, String> {
     for url in urls {
         if url.scheme.tls {
             // An address in place of the name would be what the certificate is held against.
-            return Err(format!("{url}: --all-addresses does not go with TLS: name each address"));
+            return Err(format!(
+                "{url}: --all-addresses does not go with TLS: use --resolve-every, which keeps the name"
+            ));
         }
         let addresses = url
             .resolve()
             .map_err(|e| format!("cannot resolve '{}' ({e}): check the name", url.host))?;
-        let mut hosts: Vec<_> = addresses.iter().map(std::net::SocketAddr::ip).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        for host in hosts {
-            let own = TargetUrl { host: host.to_string(), ..url.clone() };
+        for address in in_order(addresses) {
+            let own = url.at(address.ip());
             if !all.contains(&own) {
                 all.push(own);
             }
@@ -45,47 +50,110 @@ pub fn expand(urls: &[TargetUrl]) -> Result<Vec<TargetUrl>, String> {
     }
 }
 
-/// Follows the names; each message is the whole list of targets, whenever it is another one.
+fn in_order(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// What the names had when they were looked at.
+#[derive(Debug)]
+pub struct Found {
+    /// All targets that are there now.
+    pub targets: Vec<Target>,
+    /// Why an address is not among them, a sentence each.
+    pub left_out: Vec<String>,
+}
+
+/// Looks names up, and asks what is new what it speaks.
+pub struct Finder<R, A> {
+    /// The targets as typed.
+    pub urls: Vec<TargetUrl>,
+    /// Whether a target is the URL of an address.
+    pub by_address: bool,
+    /// Those that were ever there.
+    pub known: Vec<Target>,
+    /// The addresses of a target's name.
+    pub resolve: R,
+    /// What is spoken at an address.
+    pub ask: A,
+}
+
+impl<R, A> Finder<R, A>
+where
+    R: Fn(&TargetUrl) -> io::Result<Vec<SocketAddr>>,
+    A: FnMut(&TargetUrl, SocketAddr) -> Result<Target, String>,
+{
+    /// What is there now; `None` where the resolver failed, which says nothing about the targets.
+    pub fn find(&mut self) -> Option<Found> {
+        let (mut targets, mut left_out): (Vec<Target>, _) = (Vec::new(), Vec::new());
+        for url in &self.urls {
+            for address in in_order((self.resolve)(url).ok()?) {
+                let own = if self.by_address { url.at(address.ip()) } else { url.clone() };
+                let same = |t: &&Target| t.url == own && t.address == address;
+                let mut of_url = self.known.iter().filter(|t| t.url == own);
+                // As at the start, the other family of a name's addresses is left alone.
+                let foreign =
+                    of_url.next().is_some_and(|t| t.address.is_ipv4() != address.is_ipv4());
+                if foreign || targets.iter().any(|t| same(&t)) {
+                    continue;
+                }
+                if let Some(known) = self.known.iter().find(same) {
+                    targets.push(known.clone());
+                    continue;
+                }
+                match (self.ask)(&own, address) {
+                    Ok(target) => {
+                        self.known.push(target.clone());
+                        targets.push(target);
+                    }
+                    Err(cause) => left_out.push(format!("{}: {cause}", address.ip())),
+                }
+            }
+        }
+        Some(Found { targets, left_out })
+    }
+}
+
+/// Follows names on a thread of its own.
 pub struct Names {
-    changes: Receiver<Vec<String>>,
+    found: Receiver<Found>,
     quit: Arc<AtomicBool>,
 }
 
 impl Names {
-    /// Starts to follow them from what they were.
-    pub fn follow(urls: Vec<TargetUrl>, known: Vec<TargetUrl>) -> Self {
-        let (send, changes) = unbounded();
+    /// Looks so often.
+    pub fn follow(
+        every: Duration,
+        mut find: impl FnMut() -> Option<Found> + Send + 'static,
+    ) -> Self {
+        let (send, found) = unbounded();
         let quit = Arc::new(AtomicBool::new(false));
         let stop = quit.clone();
         let body = move || {
-            let mut known = known;
             let mut waited = Duration::ZERO;
             while !stop.load(Ordering::Acquire) {
                 std::thread::sleep(NAP);
                 waited += NAP;
-                if waited < EVERY {
+                if waited < every {
                     continue;
                 }
                 waited = Duration::ZERO;
-                // A resolver that fails once says nothing about the targets.
-                let Ok(now) = expand(&urls) else { continue };
-                if now != known {
-                    let texts = now.iter().map(ToString::to_string).collect();
-                    known = now;
-                    if send.send(texts).is_err() {
-                        return;
-                    }
+                if let Some(found) = find()
+                    && send.send(found).is_err()
+                {
+                    return;
                 }
             }
         };
         // Not joined: a resolver may take its time, and it ends with the process.
         let _ = std::thread::Builder::new().name("names".into()).spawn(body);
-        Self { changes, quit }
+        Self { found, quit }
     }
 
-    /// The newest list, if it has changed since the last look.
-    pub fn change(&self) -> Option<Vec<String>> {
-        self.changes.try_iter().last()
+    /// What was found since the last look.
+    pub fn latest(&self) -> Option<Found> {
+        self.found.try_iter().last()
     }
 }
 
@@ -95,9 +163,16 @@ impl Drop for Names {
     }
 }
 
+/// Whether a target has a name that may have other addresses later.
+pub fn has_name(url: &TargetUrl) -> bool {
+    url.host.parse::<IpAddr>().is_err()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Dialect;
+    use std::cell::RefCell;
 
     #[test]
     fn each_address_is_a_target_once_and_a_name_without_one_is_named() {
@@ -112,5 +187,50 @@ mod tests {
         assert!(error.contains("no-such-name.invalid"), "{error}");
         let tls = ["https://127.0.0.1/mcp".parse().expect("is a target")];
         assert!(expand(&tls).expect_err("is refused").contains("TLS"));
+    }
+
+    fn at(url: &TargetUrl, address: SocketAddr) -> Target {
+        let (url, dialect) = (url.clone(), Dialect::Http);
+        Target { url, address, dialect, wrapping: None, terms: None, one_of_several: true }
+    }
+
+    #[test]
+    fn what_a_name_has_is_followed_as_its_resolver_says() {
+        let url: TargetUrl = "http://server:81/mcp".parse().expect("is a target");
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let answer = RefCell::new(None);
+        let mut asked = Vec::new();
+        let mut finder = Finder {
+            urls: vec![url.clone()],
+            by_address: false,
+            known: vec![at(&url, address("10.0.0.1:81"))],
+            resolve: |_: &TargetUrl| -> io::Result<Vec<SocketAddr>> {
+                answer.borrow().clone().ok_or_else(|| io::Error::other("no answer"))
+            },
+            ask: |url: &TargetUrl, address: SocketAddr| {
+                asked.push(address);
+                let dead = address.ip().to_string() == "10.0.0.3";
+                if dead { Err("refused".into()) } else { Ok(at(url, address)) }
+            },
+        };
+        assert!(finder.find().is_none(), "a resolver that fails says nothing");
+        let mut finds = |addresses: &[&str]| {
+            *answer.borrow_mut() = Some(addresses.iter().map(|text| address(text)).collect());
+            let Found { targets, left_out } = finder.find().expect("it resolves");
+            let found: Vec<String> = targets.iter().map(|t| t.address.ip().to_string()).collect();
+            assert!(targets.iter().all(|t| t.url == url), "the name stays");
+            (found.join(" "), left_out)
+        };
+        let none = Vec::<String>::new();
+        let joins = ["10.0.0.2:81", "10.0.0.1:81", "10.0.0.2:81", "[::1]:81"];
+        assert_eq!(finds(&joins), ("10.0.0.1 10.0.0.2".into(), none.clone()));
+        assert_eq!(finds(&["10.0.0.2:81"]), ("10.0.0.2".into(), none.clone()));
+        let with_dead = ["10.0.0.2:81", "10.0.0.3:81"];
+        let refused = vec!["10.0.0.3: refused".to_owned()];
+        assert_eq!(finds(&with_dead), ("10.0.0.2".into(), refused.clone()));
+        assert_eq!(finds(&with_dead), ("10.0.0.2".into(), refused), "and it is tried again");
+        assert_eq!(finds(&["10.0.0.1:81"]), ("10.0.0.1".into(), none), "it was known");
+        let asked: Vec<String> = asked.iter().map(|a| a.ip().to_string()).collect();
+        assert_eq!(asked, ["10.0.0.2", "10.0.0.3", "10.0.0.3"], "only what is new is asked");
     }
 }

@@ -1,6 +1,6 @@
 //! The coordinator: starts the threads, moves the run from stage to stage, shows what happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::fleet::Fleet;
 use crate::metrics::{Facts, Metrics};
 use crate::names::Names;
 use crate::orders::{Orders, Stage, TargetOrder};
-use crate::plan::Plan;
 use crate::plan::target::TargetUrl;
+use crate::plan::{Plan, Target};
 use crate::search;
 use crate::setup::{self, Setup, SetupError, ask_all};
 use crate::stepping::Stepping;
@@ -86,6 +86,8 @@ pub fn run(cli: &Cli, setup: Setup, link: Option<Link>) -> Result<Ended, SetupEr
             wanted: (0..plan.targets.len() as u16).collect(),
             rebalance: false,
         },
+        found: (0..plan.targets.len() as u16).collect(),
+        left_out: BTreeSet::new(),
         stage: None,
         noted: "",
         stepping: Stepping::new(&plan),
@@ -126,6 +128,10 @@ struct Coordinator<'a> {
     log: Option<Log>,
     observed: Observed,
     known: TargetOrder,
+    /// The targets that names had when they were looked at last.
+    found: Vec<u16>,
+    /// Why some of their addresses are none, as far as it was said.
+    left_out: BTreeSet<String>,
     stage: Option<Stage>,
     /// The phase that was noted last.
     noted: &'static str,
@@ -328,12 +334,7 @@ impl Coordinator<'_> {
     }
 
     fn take_commands(&mut self, now_ns: u64) {
-        if let Some(urls) = self.setup.names.as_ref().and_then(Names::change) {
-            self.say(&format!("the targets' names have {} addresses", urls.len()));
-            if let Err(cause) = self.change_targets(&urls, true, now_ns) {
-                self.say(&cause);
-            }
-        }
+        self.follow_names(now_ns);
         let Some(link) = self.link.clone() else { return };
         for command in link.orders() {
             let done = match command {
@@ -388,6 +389,71 @@ impl Coordinator<'_> {
         metrics.look(&facts, &fleet.windows);
     }
 
+    /// Takes over what the targets' names have, where that has changed.
+    fn follow_names(&mut self, now_ns: u64) {
+        let Some(found) = self.setup.names.as_ref().and_then(Names::latest) else { return };
+        for cause in found.left_out {
+            if self.left_out.insert(cause.clone()) {
+                self.say(&format!("left out for the time being: {cause}"));
+            }
+        }
+        if let Err(cause) = self.take_found(found.targets, now_ns) {
+            self.say(&cause);
+        }
+    }
+
+    fn take_found(&mut self, targets: Vec<Target>, now_ns: u64) -> Result<(), String> {
+        let mut order = self.known.clone();
+        (order.wanted, order.rebalance) = (Vec::new(), true);
+        for target in targets {
+            let same = |t: &Target| t.url == target.url && t.address == target.address;
+            let index = match order.known.iter().position(same) {
+                Some(index) => index as u16,
+                None => self.add_target(&mut order, target, now_ns)?,
+            };
+            order.wanted.push(index);
+        }
+        order.wanted.sort_unstable();
+        // Without any target there would be no load, and no sign of why.
+        if order.wanted.is_empty() || order.wanted == self.found {
+            return Ok(());
+        }
+        let joined = order.wanted.iter().filter(|index| !self.found.contains(index)).count();
+        let left = self.found.iter().filter(|index| !order.wanted.contains(index)).count();
+        let count = order.wanted.len();
+        self.say(&format!(
+            "the targets' names have {count} addresses: {joined} joined, {left} left"
+        ));
+        self.found = order.wanted.clone();
+        self.known = order.clone();
+        self.orders.set_targets(order);
+        Ok(())
+    }
+
+    /// Makes a target known; its index in the log.
+    fn add_target(
+        &mut self,
+        order: &mut TargetOrder,
+        target: Target,
+        now_ns: u64,
+    ) -> Result<u16, String> {
+        if target.dialect.answers_on_stream() && self.plan.limits.streams == 0 {
+            return Err(format!(
+                "{} speaks HTTP+SSE, where each session takes a second connection: begin the run \
+                 with such a target, or with --streams",
+                target.url
+            ));
+        }
+        setup::holds_sessions(self.cli, std::slice::from_ref(&target))
+            .map_err(|e| e.to_string())?;
+        let index = order.known.len() as u16;
+        if let Some(log) = &mut self.log {
+            log.note(now_ns, "target_added", &format!("{index} {}", target.name()));
+        }
+        order.known.push(target);
+        Ok(index)
+    }
+
     fn change_targets(
         &mut self,
         urls: &[String],
@@ -408,19 +474,7 @@ impl Coordinator<'_> {
                 let targets = ask_all(self.cli, &url, self.setup.wanted, &mut work)
                     .map_err(|e| e.to_string())?;
                 for target in targets {
-                    if target.dialect.answers_on_stream() && self.plan.limits.streams == 0 {
-                        return Err(format!(
-                            "{url} speaks HTTP+SSE, where each session takes a second connection: \
-                             begin the run with such a target, or with --streams"
-                        ));
-                    }
-                    if let Some(log) = &mut self.log {
-                        let text = format!("{} {}", order.known.len(), target.name());
-                        log.note(now_ns, "target_added", &text);
-                    }
-                    setup::holds_sessions(self.cli, std::slice::from_ref(&target))
-                        .map_err(|e| e.to_string())?;
-                    order.known.push(target);
+                    self.add_target(&mut order, target, now_ns)?;
                 }
             }
             order.wanted.extend(of_url(&order));

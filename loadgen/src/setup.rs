@@ -12,7 +12,7 @@ use crate::dialect::{Dialect, Requests};
 use crate::discover::{Unusable, Wanted, discover};
 use crate::layer::{TlsOptions, Transport};
 use crate::mix::Mix;
-use crate::names::{self, Names};
+use crate::names::{self, Finder, Names};
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
 use crate::plan::{PlainRequest, Plan, PlanError, Target, Work, engine, sources};
@@ -113,9 +113,37 @@ impl Setup {
         }
         let mut plan = Plan::resolve(cli, &host, engine, targets, work, longest)?;
         plan.command = command_line();
-        let names = cli.all_addresses.then(|| Names::follow(typed, urls));
+        let names = follow_names(cli, typed, wanted, &mut plan)?;
         Ok(Self { plan, host, wanted, names })
     }
+}
+
+/// Follows the targets' names, if that is wanted and they have any.
+fn follow_names(
+    cli: &Cli,
+    urls: Vec<TargetUrl>,
+    wanted: Wanted,
+    plan: &mut Plan,
+) -> Result<Option<Names>, SetupError> {
+    let usual = cli.all_addresses.then_some(names::EVERY);
+    let Some(every) = cli.resolve_every.or(usual) else { return Ok(None) };
+    let by_address = cli.all_addresses;
+    if !by_address && !urls.iter().any(names::has_name) {
+        let cause = "--resolve-every: all targets are addresses already; give a name to look up";
+        return Err(SetupError::Option(cause.into()));
+    }
+    for target in plan.targets.iter_mut().filter(|t| names::has_name(&t.url)) {
+        target.one_of_several = true;
+    }
+    let (known, mut work) = (plan.targets.clone(), plan.work.clone());
+    let (tool_named, timeout) = (!cli.call.is_empty(), cli.timeout);
+    let ask = move |url: &TargetUrl, address| {
+        let asked = discover(url, Some(address), wanted, &mut work, tool_named, timeout);
+        let target = asked.map_err(|e| e.to_string())?;
+        Ok(Target { one_of_several: names::has_name(url), ..target })
+    };
+    let mut finder = Finder { urls, by_address, known, resolve: TargetUrl::resolve, ask };
+    Ok(Some(Names::follow(every, move || finder.find())))
 }
 
 /// Whether more sessions than connections can be had of these targets.

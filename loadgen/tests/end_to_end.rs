@@ -189,6 +189,70 @@ fn more_sessions_than_connections_count_exactly() {
     }
 }
 
+/// The generator's command in a mount namespace where `hosts` is /etc/hosts; `None` where that is not
+/// allowed.
+fn with_hosts(hosts: &Path, arguments: &[&str]) -> Option<Command> {
+    if !nix::unistd::geteuid().is_root() {
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!ci, "a mount namespace needs root");
+        eprintln!("SKIPPED: a mount namespace needs root");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", r#"mount --bind "$0" /etc/hosts && exec "$@""#]);
+    command.arg(hosts).arg(env!("CARGO_BIN_EXE_loadgen")).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(command)
+}
+
+#[test]
+fn a_name_is_followed_while_the_run_lasts() {
+    let first = Server::start(Kind::Mcp);
+    let beside = |host| {
+        let address = format!("127.0.0.{host}:{}", first.address.port());
+        Server::start_at(Kind::Mcp, address.parse().expect("an address"))
+    };
+    let (second, third) = (beside(2), beside(3));
+    let place = Place::new();
+    let hosts = place.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 mcp.test\n127.0.0.2 mcp.test\n").expect("a file");
+    let url = format!("http://mcp.test:{}/mcp", first.address.port());
+    let json = place.json();
+    let arguments = ["-c30", "-r200", "-d0", "--control", "--resolve-every=200ms", "--json"];
+    let arguments = [&arguments[..], &[json.to_str().expect("a path"), &url]].concat();
+    let Some(mut command) = with_hosts(&hosts, &arguments) else { return };
+    let mut generator = command.spawn().expect("it starts");
+    let stdout = BufReader::new(generator.stdout.take().expect("stdout is piped"));
+    let mut lines = stdout.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("\"phase\":\"hold\"")), "the hold is reached");
+    let rest = std::thread::spawn(move || lines.count());
+    let get = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(get(&first.counts.calls) > 10 && get(&second.counts.calls) > 10, "both are loaded");
+    assert_eq!(get(&third.counts.opened), 0);
+    // The first vanishes, and a third joins.
+    std::fs::write(&hosts, "127.0.0.2 mcp.test\n127.0.0.3 mcp.test\n").expect("a file");
+    wait_until("the third is loaded and the first is left", || {
+        let left = get(&first.counts.deleted) + 3 >= get(&first.counts.opened);
+        left && get(&third.counts.calls) > 100
+    });
+    let stdin = generator.stdin.as_mut().expect("stdin is piped");
+    std::io::Write::write_all(stdin, b"{\"cmd\":\"end\"}\n").expect("it reads");
+    let ended = end(generator);
+    rest.join().expect("it reads to the end");
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let summary = place.summary();
+    assert_eq!(count(&summary, "offered"), count(&summary, "ok"), "none is lost: {ended}");
+    let all = [&first, &second, &third].map(|server| &server.counts);
+    // Each was asked once what it is, with a call.
+    let calls: u64 = all.iter().map(|counts| get(&counts.calls)).sum();
+    assert_eq!(calls, count(&summary, "ok") + 3);
+    for (at, counts) in all.iter().enumerate() {
+        assert_eq!(get(&counts.deleted), get(&counts.opened), "sessions are left at {at}");
+    }
+    // All 30 were opened there, and half of them moved on to the third, or more.
+    assert!(get(&all[2].opened) >= 15, "{:?}", all[2]);
+}
+
 #[test]
 fn the_fast_target_counts_the_same() {
     let Some(target) = Target::fast(&[]) else { return };

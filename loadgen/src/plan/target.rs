@@ -1,6 +1,6 @@
 //! A target as typed: scheme, host, port, path.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 /// How messages are told apart on a connection.
@@ -139,6 +139,11 @@ impl TargetUrl {
     /// Those of the resolver.
     pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
+    }
+
+    /// The same with an address in place of the name.
+    pub fn at(&self, address: IpAddr) -> Self {
+        Self { host: address.to_string(), ..self.clone() }
     }
 
     /// `host:port` as the Host header wants it (RFC 9110 7.2).

@@ -46,7 +46,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(kind: Kind) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(kind, "127.0.0.1:0".parse().expect("an address"))
+    }
+
+    pub fn start_at(kind: Kind, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
