@@ -86,6 +86,11 @@ fn a_secret_is_sent_and_never_shown() {
         let shown = output.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes());
         assert!(!shown, "{what} shows the secret");
     }
+    // What cannot be kept out of the process list is not taken.
+    let typed = format!("--header=Authorization: Bearer {TOKEN}");
+    let inline = run(&["-c1", "-d1s", &typed, &url]);
+    inline.refused(2, &["--header @FILE", "--bearer-env VARIABLE"]);
+    assert!(!inline.stderr.contains(TOKEN) && !inline.stdout.contains(TOKEN), "{inline}");
     let missing = run(&["-c1", "-d1s", "--bearer-env=NO_SUCH_VARIABLE_HERE", &url]);
     missing.refused(2, &["NO_SUCH_VARIABLE_HERE", "not set"]);
     let mut broken = command(&["-c1", "-d1s", "--bearer-env=TOKEN_OF_THE_TEST", &url]);

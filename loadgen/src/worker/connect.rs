@@ -283,7 +283,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             return;
         }
         if s.state == State::Idle {
-            self.targets.closed_idle(s.target, self.now_ns - s.since_ns);
+            self.targets.closed_idle(s.target, self.now_ns - s.since_ns, self.now_ns);
             return;
         }
         let lost_ns = self.now_ns;

@@ -10,12 +10,19 @@ struct Target {
     assigned: u32,
     failures: u8,
     avoid_until_ns: u64,
-    /// For how long the connection had been idle that it closed last; 0 where it closed none.
+    /// The shortest time for which a connection had been idle that it closed; 0 where it closed none.
     idle_close_ns: u64,
+    /// When it last closed one after about that time.
+    idle_close_at_ns: u64,
 }
 
 /// Connections that end after less idle time say nothing about a server's habits.
 pub const IDLE_CLOSE_NS_MIN: u64 = 500_000_000;
+
+/// A longer idle time is believed once the shorter one has not been seen for so long. A server that
+/// stands still (in a garbage collection, say) closes late what it should have closed meanwhile, and
+/// on time again afterwards.
+const IDLE_CLOSE_KEPT_NS: u64 = 30_000_000_000;
 
 /// All targets of a worker, in the order of their indices in the log.
 #[derive(Debug, Default)]
@@ -30,6 +37,7 @@ impl Targets {
             failures: 0,
             avoid_until_ns: 0,
             idle_close_ns: 0,
+            idle_close_at_ns: 0,
         });
     }
 
@@ -74,9 +82,17 @@ impl Targets {
     }
 
     /// Notes that a target ended a connection that had been idle for so long.
-    pub fn closed_idle(&mut self, target: u16, idle_ns: u64) {
-        if idle_ns >= IDLE_CLOSE_NS_MIN {
-            self.0[usize::from(target)].idle_close_ns = idle_ns;
+    pub fn closed_idle(&mut self, target: u16, idle_ns: u64, now_ns: u64) {
+        if idle_ns < IDLE_CLOSE_NS_MIN {
+            return;
+        }
+        let t = &mut self.0[usize::from(target)];
+        let stale = now_ns >= t.idle_close_at_ns + IDLE_CLOSE_KEPT_NS;
+        if t.idle_close_ns == 0 || idle_ns <= t.idle_close_ns || stale {
+            t.idle_close_ns = idle_ns;
+        }
+        if idle_ns <= t.idle_close_ns + t.idle_close_ns / 8 {
+            t.idle_close_at_ns = now_ns;
         }
     }
 
@@ -168,14 +184,27 @@ mod tests {
     fn the_idle_time_that_a_target_allows_is_known_from_its_closes() {
         let mut targets = three();
         assert!(!targets.closes_after(0, 5_000_000_000), "it has closed none");
-        targets.closed_idle(0, 1000);
+        targets.closed_idle(0, 1000, 0);
         assert!(!targets.closes_after(0, 5_000_000_000), "that one had just been used");
-        targets.closed_idle(0, 5_100_000_000);
+        targets.closed_idle(0, 5_100_000_000, 0);
         assert!(targets.closes_after(0, 4_990_000_000));
         assert!(!targets.closes_after(0, 4_000_000_000));
         assert!(!targets.closes_after(1, 5_000_000_000), "another target");
         targets.forgot_sessions(0);
         assert!(!targets.closes_after(0, 5_000_000_000), "it closed them because it ended");
+    }
+
+    #[test]
+    fn a_server_that_stood_still_does_not_allow_more_idle_time() {
+        let mut targets = three();
+        let (idle_ns, stalled_ns) = (5_000_000_000, 8_000_000_000);
+        targets.closed_idle(0, idle_ns, 0);
+        targets.closed_idle(0, stalled_ns, IDLE_CLOSE_KEPT_NS - 1);
+        assert!(targets.closes_after(0, idle_ns), "it closed late once");
+        targets.closed_idle(0, stalled_ns, IDLE_CLOSE_KEPT_NS);
+        assert!(!targets.closes_after(0, idle_ns), "it allows more from some time on");
+        targets.closed_idle(0, idle_ns, IDLE_CLOSE_KEPT_NS);
+        assert!(targets.closes_after(0, idle_ns), "less is believed at once");
     }
 
     #[test]

@@ -22,34 +22,22 @@ pub struct Held<'a> {
 /// Sessions of a run that checks a mode.
 pub const SESSIONS: usize = 50;
 const CALLS: usize = 200;
+/// Sessions that a run opens to ask the target, before it loads it.
+pub const ASKING: usize = 2;
 
 impl Held<'_> {
     /// Runs and insists; what the server says of its sessions is for the caller to add.
     pub fn check(&self) -> Run {
-        let run = Run::load(&[
-            "-c",
-            &SESSIONS.to_string(),
-            "-r",
-            "50",
-            "-d",
-            "4s",
-            "--heartbeat",
-            "60s",
-            "--mcp-revision",
-            self.revision,
-            self.url,
-        ]);
+        let run = Run::load(&format!(
+            "-c {SESSIONS} -r 100 -d 2s --heartbeat 60s --mcp-revision {} {}",
+            self.revision, self.url
+        ));
         let expected = format!(
             "speaks {}; {SESSIONS} sessions opened, 0 lost; {CALLS} ok, none pending",
             self.speaks
         );
-        let ended = if run.plan.is_null() { "no log".into() } else { run.ended("call") };
-        let found = format!(
-            "speaks {}; {} sessions opened, {} lost; {ended}, none pending",
-            run.plan["mcp_revision"][0].as_str().unwrap_or("?"),
-            run.sessions(EventKind::Alive).len(),
-            run.events(EventKind::SessionLost),
-        );
+        let speaks = run.plan["mcp_revision"][0].as_str().unwrap_or("?");
+        let found = format!("speaks {speaks}; {}, none pending", run.held());
         let mode = format!("{}, --mcp-revision {}", self.mode, self.revision);
         insist(self.server, &mode, &expected, &found, &run.context());
         assert_eq!(run.code, Some(0), "{}", run.context());
@@ -59,7 +47,7 @@ impl Held<'_> {
 
 /// A revision that the server does not speak: usage error, and one line that says so.
 pub fn refused(server: &str, mode: &str, url: &str, revision: &str, cause: &str) {
-    let run = Run::load(&["-c", "1", "-d", "1s", "--mcp-revision", revision, url]);
+    let run = Run::load(&format!("-c 1 -d 1s --mcp-revision {revision} {url}"));
     let said = run.said.trim();
     let one_line = said.lines().count() == 1 && said.contains(url) && said.contains(cause);
     let found =
@@ -108,22 +96,10 @@ pub fn pooled(server: &str, url: &str) {
 /// again, and none of those that stand is harmed.
 pub fn limit(server: &str, url: &str, limit: usize) {
     let excess = 10;
-    let all = (limit + excess).to_string();
-    let mut running = Running::start(&[
-        "-c",
-        &all,
-        "-r",
-        "20",
-        "-d",
-        "0",
-        "--timeout",
-        "2s",
-        "--heartbeat",
-        "60s",
-        "--mcp-revision",
-        "sessions",
-        url,
-    ]);
+    let mut running = Running::start(&format!(
+        "-c {} -r 20 -d 0 --timeout 2s --heartbeat 60s --mcp-revision sessions {url}",
+        limit + excess
+    ));
     running.until("the counted part", |s| s["phase"] == "hold");
     running.until("some answers", |s| s["ok"].as_u64() >= Some(40));
     running.tell(&serde_json::json!({"cmd": "end"}));
@@ -157,19 +133,8 @@ pub fn limit(server: &str, url: &str, limit: usize) {
 /// found gone once, is opened anew, and the run ends before its next ping.
 pub fn expiry(server: &str, url: &str) {
     const N: usize = 20;
-    let run = Run::load(&[
-        "-c",
-        "20",
-        "-r",
-        "0.001",
-        "-d",
-        "7s",
-        "--heartbeat",
-        "5s",
-        "--mcp-revision",
-        "sessions",
-        url,
-    ]);
+    let run =
+        Run::load(&format!("-c {N} -r 0.001 -d 7s --heartbeat 5s --mcp-revision sessions {url}"));
     let expected = format!(
         "ping {N} session_gone; {N} sessions lost (session_gone); initialize {} ok; {N} alive again",
         2 * N
@@ -184,6 +149,12 @@ pub fn expiry(server: &str, url: &str) {
         run.events(EventKind::Alive) - run.sessions(EventKind::Alive).len(),
     );
     insist(server, "sessions expire", &expected, &found, &run.context());
+}
+
+/// The server's own count of the sessions that it gave for [`SESSIONS`]: one more was for the question
+/// what it speaks, and whether it answers the load.
+pub fn only_ours(server: &str, mode: &str, given: usize) {
+    assert_eq!(given, SESSIONS + ASKING, "{server}, {mode}: sessions given");
 }
 
 /// The server's own count of sessions after a run with `--end delete`.

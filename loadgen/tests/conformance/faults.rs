@@ -4,13 +4,13 @@
 use latlog::{EventKind, Outcome};
 use serde_json::Value;
 
-use crate::harness::{Server, alone, binary, insist};
-use crate::run::{Run, Running};
+use crate::harness::{Server, binary, insist, place};
+use crate::run::Run;
 
 /// As the table names it.
 pub const NAME: &str = "fast-target";
 /// The load's own words, so that a target that fails the trial request is not loaded with another.
-pub const CALL: [&str; 4] = ["--call", "echo", "--tool-args", r#"{"text":"hello"}"#];
+pub const CALL: &str = r#"--call echo --tool-args {"text":"hello"}"#;
 
 /// The target with these options, and its address.
 pub fn serve(seed: u32, options: &[&str]) -> Option<(Server, String)> {
@@ -30,14 +30,10 @@ fn counters(server: Server) -> Value {
 }
 
 /// Loads a target that fails now and then, with the first seed that lets the trial request pass.
-fn load(options: &[&str], args: &[&str]) -> Option<(Run, Value)> {
+fn load(options: &[&str]) -> Option<(Run, Value)> {
     for seed in 1..20 {
         let (server, url) = serve(seed, options)?;
-        let mut all = vec!["-c", "20", "-r", "200", "-d", "3s", "--heartbeat", "60s"];
-        all.extend(CALL);
-        all.extend(args);
-        all.push(&url);
-        let run = Running::start(&all).finish();
+        let run = Run::load(&format!("-c 20 -r 200 -d 3s --heartbeat 60s {CALL} {url}"));
         if run.code != Some(2) {
             return Some((run, counters(server)));
         }
@@ -57,8 +53,8 @@ fn first_example_is_kept(run: &Run, outcome: Outcome, bytes: &str) {
 }
 
 fn share(option: &str, counter: &str, reason: &str, outcome: Outcome, bytes: &str) {
-    let _alone = alone();
-    let Some((run, counters)) = load(&[option, "0.1"], &[]) else { return };
+    let _place = place();
+    let Some((run, counters)) = load(&[option, "0.1"]) else { return };
     let committed = counters[counter].as_u64().expect("a counter");
     let ok = 600 - committed;
     let expected = format!("{committed} {reason}, as committed");
@@ -93,8 +89,8 @@ fn tool_errors() {
 
 #[test]
 fn resets() {
-    let _alone = alone();
-    let Some((run, counters)) = load(&["--reset-share", "0.1"], &[]) else { return };
+    let _place = place();
+    let Some((run, counters)) = load(&["--reset-share", "0.1"]) else { return };
     let committed = counters["faults_reset"].as_u64().expect("a counter") as usize;
     let calls = run.requests("call", Outcome::Reset);
     let verifications = run.requests("verify", Outcome::Reset);
@@ -112,8 +108,8 @@ fn resets() {
 
 #[test]
 fn forgotten_sessions() {
-    let _alone = alone();
-    let Some((run, counters)) = load(&["--forget-sessions-share", "0.1"], &[]) else { return };
+    let _place = place();
+    let Some((run, counters)) = load(&["--forget-sessions-share", "0.1"]) else { return };
     let committed = counters["sessions_forgotten"].as_u64().expect("a counter") as usize;
     let expected = format!("{committed} session_gone, as many sessions lost and opened again");
     let exact = run.requests("call", Outcome::SessionGone) == committed
@@ -128,7 +124,7 @@ fn forgotten_sessions() {
 
 #[test]
 fn a_forced_revision_that_is_not_spoken_is_named() {
-    let _alone = alone();
+    let _place = place();
     let Some((server, url)) = serve(1, &["--era", "stateless"]) else { return };
     crate::checks::refused(NAME, "--era stateless", &url, "2025-11-25", "but 2026-07-28");
     drop(server);

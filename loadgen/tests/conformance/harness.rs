@@ -2,13 +2,12 @@
 //! test expects.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -25,11 +24,50 @@ pub fn tmp() -> PathBuf {
     dir
 }
 
-/// Lets one loaded server run at a time, over processes too: two would share the cores.
-pub fn alone() -> File {
-    let lock = File::create(tmp().join("conformance.lock")).expect("writable");
-    lock.lock().expect("advisory locks");
-    lock
+/// Loaded servers that run at a time. They wait more than they work, and each is late where it gets no
+/// core.
+const PLACES: usize = 4;
+
+static FREE: (Mutex<usize>, Condvar) = (Mutex::new(PLACES), Condvar::new());
+
+/// Places among those of the servers that run; free again with its end.
+pub struct Places(usize);
+
+/// Waits for a place to run a server and load it.
+pub fn place() -> Places {
+    take(1)
+}
+
+/// Waits until no other server runs, and keeps it so.
+pub fn alone() -> Places {
+    take(PLACES)
+}
+
+fn take(wanted: usize) -> Places {
+    let free = FREE.0.lock().expect("no holder panics");
+    let mut free = FREE.1.wait_while(free, |free| *free < wanted).expect("no holder panics");
+    *free -= wanted;
+    Places(wanted)
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        *FREE.0.lock().expect("no holder panics") += self.0;
+        FREE.1.notify_all();
+    }
+}
+
+/// Checks each of several modes on a thread of its own, as many at a time as there are places.
+pub fn each<T: Sync>(modes: &[T], check: impl Fn(&T) + Sync) {
+    std::thread::scope(|threads| {
+        for mode in modes {
+            let check = &check;
+            threads.spawn(move || {
+                let _place = place();
+                check(mode);
+            });
+        }
+    });
 }
 
 /// Says that a test does not run, past the capture of its output; not allowed under `CI=true`.
@@ -212,8 +250,8 @@ pub fn python3() -> Option<&'static str> {
 
 /// The interpreter of a virtual environment with pinned requirements, made once and then kept.
 fn environment(requirements: &str) -> Option<PathBuf> {
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = MAKING.lock();
+    static MAKING: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+    let _one_of_a_kind = MAKING[usize::from(requirements.contains("-2"))].lock();
     let pins = scripts().join(requirements);
     let wanted = std::fs::read_to_string(&pins).expect("there");
     let dir = tmp().join(requirements.replace("requirements", "venv").replace(".txt", ""));
@@ -248,6 +286,8 @@ fn environment(requirements: &str) -> Option<PathBuf> {
 
 /// Adds a row to the table; called before the assertion, so that the table shows what was found.
 pub fn row(server: &str, mode: &str, expected: &str, found: &str) {
+    static TABLE: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = TABLE.lock();
     let line = format!("| {server} | {mode} | {expected} | {found} |");
     let _ = writeln!(std::io::stderr(), "{line}");
     let path = tmp().join("conformance.md");

@@ -4,8 +4,8 @@
 use latlog::Outcome;
 
 use crate::faults::{CALL, NAME, serve};
-use crate::harness::{alone, insist};
-use crate::run::{Run, Running};
+use crate::harness::{each, insist};
+use crate::run::Run;
 
 /// What the program takes at most in these runs, bytes.
 const RESIDENT_BYTES_MAX: u64 = 64 << 20;
@@ -16,11 +16,9 @@ fn load(kind: &str) -> Option<Run> {
     for seed in 1..20 {
         let options = ["--hostile", kind, "--hostile-share", "0.5"];
         let (_hostile, hostile_url) = serve(seed, &options)?;
-        let mut args = vec!["-c", "20", "-r", "100", "-d", "4s", "--heartbeat", "60s"];
-        args.extend(["--timeout", "2s"]);
-        args.extend(CALL);
-        args.extend([sound_url.as_str(), &hostile_url]);
-        let run = Running::start(&args).finish();
+        let run = Run::load(&format!(
+            "-c 20 -r 100 -d 4s --heartbeat 60s --timeout 2s {CALL} {sound_url} {hostile_url}"
+        ));
         if run.code != Some(2) {
             return Some(run);
         }
@@ -29,7 +27,6 @@ fn load(kind: &str) -> Option<Run> {
 }
 
 fn check(kind: &str, reasons: &[&str]) {
-    let _alone = alone();
     let Some(run) = load(kind) else { return };
     let sound = run.ended_at("call", Some(0));
     let hostile = run.ended_at("call", Some(1));
@@ -47,53 +44,22 @@ fn check(kind: &str, reasons: &[&str]) {
     assert!(run.requests("call", Outcome::Dropped) == 0, "{}", run.context());
 }
 
-#[test]
-fn malformed_json() {
-    check("malformed-json", &["ok", "violation:JSON message ends in the middle"]);
-}
-
-#[test]
-fn malformed_http() {
-    check("malformed-http", &["ok", "violation:malformed HTTP"]);
-}
-
-#[test]
-fn wrong_id() {
-    check("wrong-id", &["ok", "violation:answer with a wrong id"]);
-}
-
-#[test]
-fn unsolicited_answer() {
-    check("unsolicited-answer", &["ok", "violation:answer with a wrong id"]);
-}
-
-#[test]
-fn endless_headers() {
-    check("endless-headers", &["ok", "violation:HTTP head too long"]);
-}
-
-#[test]
-fn endless_line() {
+/// Each kind, and how calls then end.
+const KINDS: [(&str, &[&str]); 10] = [
+    ("malformed-json", &["ok", "violation:JSON message ends in the middle"]),
+    ("malformed-http", &["ok", "violation:malformed HTTP"]),
+    ("wrong-id", &["ok", "violation:answer with a wrong id"]),
+    ("unsolicited-answer", &["ok", "violation:answer with a wrong id"]),
+    ("endless-headers", &["ok", "violation:HTTP head too long"]),
     // The line is one of the head.
-    check("endless-line", &["ok", "violation:HTTP head too long"]);
-}
+    ("endless-line", &["ok", "violation:HTTP head too long"]),
+    ("huge-chunk", &["ok", "timeout"]),
+    ("drip", &["ok", "timeout"]),
+    ("notification-flood", &["ok", "violation:too many messages before the answer"]),
+    ("cut", &["eof", "ok"]),
+];
 
 #[test]
-fn huge_chunk() {
-    check("huge-chunk", &["ok", "timeout"]);
-}
-
-#[test]
-fn drip() {
-    check("drip", &["ok", "timeout"]);
-}
-
-#[test]
-fn notification_flood() {
-    check("notification-flood", &["ok", "violation:too many messages before the answer"]);
-}
-
-#[test]
-fn cut() {
-    check("cut", &["eof", "ok"]);
+fn each_kind_of_garbage_has_its_reason_and_harms_nobody_else() {
+    each(&KINDS, |&(kind, reasons)| check(kind, reasons));
 }

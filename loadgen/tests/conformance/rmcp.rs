@@ -5,8 +5,8 @@ use std::process::Command;
 use latlog::{EventKind, Outcome};
 
 use crate::checks::{self, Held, SESSIONS};
-use crate::harness::{Server, alone, binary, insist};
-use crate::run::Running;
+use crate::harness::{Server, binary, each, insist, place};
+use crate::run::{Run, Running};
 
 pub const NAME: &str = "rmcp (erlmcp-server)";
 
@@ -47,7 +47,6 @@ pub fn sessions_left(server: &Server) -> u64 {
 
 #[test]
 fn every_mode_and_revision() {
-    let _alone = alone();
     let modes: &[(&str, &[&str], &str, &str, &str)] = &[
         ("SSE answers", &[], "/mcp", "auto", "2026-07-28"),
         ("SSE answers", &[], "/mcp", "sessions", "2025-11-25"),
@@ -60,30 +59,29 @@ fn every_mode_and_revision() {
         ("lines over TCP", &[], "tcp://", "auto", "2026-07-28"),
         ("lines over TCP", &[], "tcp://", "sessions", "2025-11-25"),
     ];
-    for &(mode, options, part, revision, speaks) in modes {
+    each(modes, |&(mode, options, part, revision, speaks)| {
         let Some(server) = serve(options) else { return };
         let url = server.url(part);
         Held { server: NAME, mode, url, revision, speaks }.check();
         // Over lines a session is its connection, and not counted there.
         if speaks != "2026-07-28" && mode != "stateless" && part == "/mcp" {
             let created = metric(&server, "erlmcp_sessions_created_total") as usize;
-            // And those that asked what the server speaks.
-            assert_eq!(created, SESSIONS + 2, "{mode}, {revision}");
+            checks::only_ours(NAME, mode, created);
             checks::all_deleted(NAME, mode, sessions_left(&server));
         }
-    }
+    });
 }
 
 #[test]
 fn the_session_limit_is_that_reason() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = serve(&["--max-sessions", "30"]) else { return };
     checks::limit(NAME, server.url("/mcp"), 30);
 }
 
 #[test]
 fn expired_sessions_are_opened_anew() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = serve(&["--session-ttl", "2"]) else { return };
     checks::expiry(NAME, server.url("/mcp"));
 }
@@ -91,7 +89,7 @@ fn expired_sessions_are_opened_anew() {
 #[test]
 fn a_restarted_server_gets_every_session_again() {
     const N: u64 = 40;
-    let _alone = alone();
+    let _place = place();
     let Some(server) = serve(&[]) else { return };
     let url = server.url("/mcp").to_owned();
     let port = |part| {
@@ -99,19 +97,8 @@ fn a_restarted_server_gets_every_session_again() {
         authority.rsplit(':').next().expect("port").parse::<u16>().expect("a number")
     };
     let ports = [port("/mcp"), port("tcp://"), port("/metrics")];
-    let mut running = Running::start(&[
-        "-c",
-        "40",
-        "-r",
-        "40",
-        "-d",
-        "0",
-        "--heartbeat",
-        "60s",
-        "--mcp-revision",
-        "sessions",
-        &url,
-    ]);
+    let line = format!("-c {N} -r 40 -d 0 --heartbeat 60s --mcp-revision sessions {url}");
+    let mut running = Running::start(&line);
     running.until("answers", |s| s["ok"].as_u64() >= Some(N));
     server.kill();
     running.until("every loss", |s| s["session_established"] == 0);
@@ -140,23 +127,12 @@ fn a_restarted_server_gets_every_session_again() {
 
 #[test]
 fn a_server_that_ends_in_good_order_ends_no_request_that_it_took() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = serve(&["--grace", "5"]) else { return };
-    let mut running = Running::start(&[
-        "-c",
-        "20",
-        "-r",
-        "100",
-        "-d",
-        "0",
-        "--timeout",
-        "2s",
-        "--heartbeat",
-        "60s",
-        "--mcp-revision",
-        "sessions",
-        server.url("/mcp"),
-    ]);
+    let mut running = Running::start(&format!(
+        "-c 20 -r 100 -d 0 --timeout 2s --heartbeat 60s --mcp-revision sessions {}",
+        server.url("/mcp")
+    ));
     running.until("answers", |s| s["ok"].as_u64() >= Some(200));
     server.terminate();
     running.until("every loss", |s| s["session_established"] == 0);
@@ -176,8 +152,7 @@ fn a_server_that_ends_in_good_order_ends_no_request_that_it_took() {
 
 #[test]
 fn a_revision_that_is_none_is_refused() {
-    let run =
-        crate::run::Run::load(&["-c", "1", "--mcp-revision", "2099-01-01", "http://127.0.0.1:1/"]);
+    let run = Run::load("-c 1 --mcp-revision 2099-01-01 http://127.0.0.1:1/");
     assert_eq!(run.code, Some(2), "{}", run.said);
     assert_eq!(run.said.trim().lines().count(), 1, "{}", run.said);
 }

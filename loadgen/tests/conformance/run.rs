@@ -40,11 +40,11 @@ pub struct Run {
 }
 
 impl Running {
-    /// Starts the program, driven by us.
-    pub fn start(args: &[&str]) -> Self {
+    /// Starts the program, driven by us; `line` is what would be typed, without quotes.
+    pub fn start(line: &str) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-        if !args.contains(&"--timeout") {
+        if !line.contains("--timeout") {
             // A busy machine is no reason to fail.
             command.args(["--timeout", "60s"]);
         }
@@ -52,7 +52,7 @@ impl Running {
         command.args(["--opening", "32"]);
         let mut child = command
             .arg("--control")
-            .args(args)
+            .args(line.split_whitespace())
             .arg("--log")
             .arg(dir.path())
             .arg("--json")
@@ -138,14 +138,28 @@ impl Drop for Running {
 
 impl Run {
     /// Starts the program and waits for its end.
-    pub fn load(args: &[&str]) -> Self {
-        Running::start(args).finish()
+    pub fn load(line: &str) -> Self {
+        Running::start(line).finish()
+    }
+
+    /// How many sessions were opened and lost, and how the calls ended.
+    pub fn held(&self) -> String {
+        format!(
+            "{} sessions opened, {} lost; {}",
+            self.sessions(EventKind::Alive).len(),
+            self.events(EventKind::SessionLost),
+            if self.plan.is_null() { "no log".into() } else { self.ended("call") },
+        )
     }
 
     fn read_log(&mut self, dir: &std::path::Path) {
         let entries = std::fs::read_dir(dir).expect("dir").map(|e| e.expect("entry").path());
         let mut logs = entries.filter(|p| p.extension().is_some_and(|e| e == "latlog"));
         let Some(path) = logs.next() else { return };
+        if let Some(kept) = std::env::var_os("CONFORMANCE_LOGS") {
+            let kept = std::path::Path::new(&kept).join(path.file_name().expect("a file"));
+            std::fs::copy(&path, kept).expect("CONFORMANCE_LOGS names a directory");
+        }
         let mut reader = latlog::LogReader::open(&path).expect("a log");
         self.plan = reader.header().plan.clone();
         let (requests, events, hold) = (&mut self.requests, &mut self.events, &mut self.hold);

@@ -4,27 +4,16 @@
 use latlog::{EventKind, Outcome};
 use serde_json::Value;
 
-use crate::checks::SESSIONS;
-use crate::harness::{Sdk, Server, alone, insist};
+use crate::checks::{ASKING, SESSIONS};
+use crate::harness::{Sdk, each, insist, place};
 use crate::rmcp;
 use crate::run::Run;
 
 /// Sessions that hold streams are opened, held with their streams, and deleted.
-fn streams(name: &str, mode: &str, url: &str, revision: &str) {
-    let run = Run::load(&[
-        "-c",
-        &SESSIONS.to_string(),
-        "-r",
-        "50",
-        "-d",
-        "3s",
-        "--heartbeat",
-        "60s",
-        "--streams",
-        "--mcp-revision",
-        revision,
-        url,
-    ]);
+pub fn streams(name: &str, mode: &str, url: &str, revision: &str, more: &str) -> Run {
+    let run = Run::load(&format!(
+        "-c {SESSIONS} -r 50 -d 3s --heartbeat 60s --streams --mcp-revision {revision} {more} {url}"
+    ));
     let expected = format!(
         "{SESSIONS} sessions and {SESSIONS} streams opened, none lost; 150 ok; {} open at peak",
         2 * SESSIONS
@@ -41,33 +30,34 @@ fn streams(name: &str, mode: &str, url: &str, revision: &str) {
     );
     insist(name, &format!("{mode}, --streams"), &expected, &found, &run.context());
     assert_eq!(run.summary["connections"]["stream_open_peak"], SESSIONS, "{}", run.context());
+    run
 }
 
 #[test]
 fn sessions_of_python_hold_their_streams() {
-    let _alone = alone();
-    let Some(server) = Sdk::One.serve(&[]) else { return };
-    streams(&Sdk::One.name(), "SSE answers", server.url("http"), "sessions");
-    drop(server);
-    let Some(server) = Sdk::Two.serve(&[]) else { return };
-    streams(&Sdk::Two.name(), "SSE answers", server.url("http"), "sessions");
-    streams(&Sdk::Two.name(), "SSE answers, no sessions", server.url("http"), "2026-07-28");
+    let modes = [
+        (Sdk::One, "SSE answers", "sessions"),
+        (Sdk::Two, "SSE answers", "sessions"),
+        (Sdk::Two, "SSE answers, no sessions", "2026-07-28"),
+    ];
+    each(&modes, |&(sdk, mode, revision)| {
+        let Some(server) = sdk.serve(&[]) else { return };
+        streams(&sdk.name(), mode, server.url("http"), revision, "");
+    });
 }
 
 #[test]
 fn sessions_of_rmcp_hold_their_streams() {
-    let _alone = alone();
-    let Some(server) = rmcp::serve(&[]) else { return };
-    streams(rmcp::NAME, "SSE answers", server.url("/mcp"), "sessions");
-    streams(rmcp::NAME, "SSE answers, no sessions", server.url("/mcp"), "2026-07-28");
+    let modes = [("SSE answers", "sessions"), ("SSE answers, no sessions", "2026-07-28")];
+    each(&modes, |&(mode, revision)| {
+        let Some(server) = rmcp::serve(&[]) else { return };
+        streams(rmcp::NAME, mode, server.url("/mcp"), revision, "");
+    });
 }
 
 /// Loads a tool of the server of 1.x, with so many calls.
-fn call(server: &Server, tool: &str, more: &[&str]) -> Run {
-    let mut args = vec!["-c", "10", "-r", "20", "-d", "2s", "--heartbeat", "60s", "--call", tool];
-    args.extend(more);
-    args.push(server.url("http"));
-    Run::load(&args)
+pub fn call(url: &str, tool: &str, more: &str) -> Run {
+    Run::load(&format!("-c 10 -r 20 -d 2s --heartbeat 60s --call {tool} {more} {url}"))
 }
 
 /// What the summary says of what servers sent.
@@ -78,32 +68,35 @@ fn from_server(run: &Run, what: &str) -> u64 {
 /// The answer to the tool call waits for the answers to two requests of the server.
 #[test]
 fn requests_of_the_server_are_answered_before_it_answers() {
-    let _alone = alone();
-    for options in [&[][..], &["--sse"]] {
+    let modes: [(&str, &[&str]); 2] = [("SSE answers", &[]), ("HTTP+SSE", &["--sse"])];
+    each(&modes, |&(mode, options)| {
         let Some(server) = Sdk::One.serve(options) else { return };
-        let run = call(&server, "ask", &[]);
-        let mode = if options.is_empty() { "SSE answers" } else { "HTTP+SSE" };
-        let found = format!(
-            "{}; pong {}; decline {}; {} notifications, {} requests without an answer",
-            run.ended("call"),
-            run.ended("pong"),
-            run.ended("decline"),
-            from_server(&run, "notifications"),
-            from_server(&run, "requests_given_up"),
-        );
-        // Each of the calls, and none of the trial before the run.
-        let expected = "40 ok; pong 40 ok; decline 40 ok; 40 notifications, 0 requests without an \
-                        answer";
-        let mode = format!("{mode}, ping and sampling inside a call");
-        insist(&Sdk::One.name(), &mode, expected, &found, &run.context());
-    }
+        answered(mode, &call(server.url("http"), "ask", ""));
+    });
+}
+
+/// What the server asked inside its calls was answered: of each call, and of none of the trial
+/// before the run.
+pub fn answered(mode: &str, run: &Run) {
+    let found = format!(
+        "{}; pong {}; decline {}; {} notifications, {} requests without an answer",
+        run.ended("call"),
+        run.ended("pong"),
+        run.ended("decline"),
+        from_server(run, "notifications"),
+        from_server(run, "requests_given_up"),
+    );
+    let expected = "40 ok; pong 40 ok; decline 40 ok; 40 notifications, 0 requests without an \
+                    answer";
+    let mode = format!("{mode}, ping and sampling inside a call");
+    insist(&Sdk::One.name(), &mode, expected, &found, &run.context());
 }
 
 #[test]
 fn answers_that_break_off_are_resumed() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = Sdk::One.serve(&["--retry", "100"]) else { return };
-    let run = call(&server, "broken", &["--mcp-revision", "2025-11-25"]);
+    let run = call(server.url("http"), "broken", "--mcp-revision 2025-11-25");
     let found = format!(
         "{}, {} lost; each resumed: {}",
         run.ended("call"),
@@ -117,76 +110,41 @@ fn answers_that_break_off_are_resumed() {
 
 #[test]
 fn http_and_sse_of_2024_11_05_is_found_and_held() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = Sdk::One.serve(&["--sse"]) else { return };
-    let run =
-        Run::load(&["-c", "20", "-r", "50", "-d", "3s", "--heartbeat", "60s", server.url("http")]);
-    let speaks = run.plan["mcp_revision"][0].as_str().unwrap_or("?").to_owned();
-    let found = format!(
-        "speaks {speaks}; {} sessions opened, {} lost; {}",
-        run.sessions(EventKind::Alive).len(),
-        run.events(EventKind::SessionLost),
-        run.ended("call"),
-    );
+    let run = Run::load(&format!("-c 20 -r 50 -d 3s --heartbeat 60s {}", server.url("http")));
+    let speaks = run.plan["mcp_revision"][0].as_str().unwrap_or("?");
+    let found = format!("speaks {speaks}; {}", run.held());
     let expected = "speaks 2025-11-25 over HTTP+SSE; 20 sessions opened, 0 lost; 150 ok";
     insist(&Sdk::One.name(), "HTTP+SSE, --mcp-revision auto", expected, &found, &run.context());
 }
 
 #[test]
 fn each_request_has_its_connection_and_the_session_stays() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = Sdk::Two.serve(&[]) else { return };
-    let run = Run::load(&[
-        "-c",
-        "20",
-        "-r",
-        "50",
-        "-d",
-        "3s",
-        "--heartbeat",
-        "60s",
-        "--new-connection-per-request",
-        "--mcp-revision",
-        "sessions",
-        server.url("http"),
-    ]);
+    let run = Run::load(&format!(
+        "-c 20 -r 50 -d 3s --heartbeat 60s --new-connection-per-request --mcp-revision sessions {}",
+        server.url("http")
+    ));
     // initialize, initialized, and DELETE have theirs too.
-    let found = format!(
-        "{} sessions opened, {} lost; {}; {} connections",
-        run.sessions(EventKind::Alive).len(),
-        run.events(EventKind::SessionLost),
-        run.ended("call"),
-        run.events(EventKind::Connected),
-    );
+    let found = format!("{}; {} connections", run.held(), run.events(EventKind::Connected));
     let expected = "20 sessions opened, 0 lost; 150 ok; 210 connections";
     let mode = "--new-connection-per-request";
     insist(&Sdk::Two.name(), mode, expected, &found, &run.context());
     let count: Value = server.count();
-    assert_eq!(count["sessions_given"], 22, "{count}");
+    assert_eq!(count["sessions_given"], 20 + ASKING, "{count}");
 }
 
 /// Nothing is sent for longer than the server keeps a silent session: the next request finds out.
 #[test]
 fn sessions_left_in_silence_expire() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = Sdk::Two.serve(&["--session-ttl", "2"]) else { return };
-    let run = Run::load(&[
-        "-c",
-        "20",
-        "-r",
-        "5",
-        "-d",
-        "8s",
-        "--timeout",
-        "5s",
-        "--heartbeat",
-        "off",
-        "--reinit-max",
-        "0",
-        "--mcp-revision",
-        "sessions",
-        server.url("http"),
-    ]);
+    let run = Run::load(&format!(
+        "-c 20 -r 5 -d 8s --timeout 5s --heartbeat off --reinit-max 0 --mcp-revision sessions {}",
+        server.url("http")
+    ));
     let ended = run.events.iter().filter(|(_, e)| e.kind == EventKind::Ended);
     let gone = ended.filter(|(_, e)| e.outcome == Outcome::SessionGone).count();
     // Every session is called once in 4 s, which is twice what the server allows.

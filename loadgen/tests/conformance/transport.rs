@@ -4,12 +4,11 @@ use latlog::{EventKind, Outcome};
 
 use crate::certs::{Authority, Period};
 use crate::checks::SESSIONS;
-use crate::harness::{Sdk, Server, alone, insist};
-use crate::run::Run;
+use crate::harness::{Sdk, Server, insist, place};
+use crate::run::{Run, Running};
 
 /// Calls of a run here: 50 a second for 2 s.
 const CALLS: usize = 100;
-const LOAD: &[&str] = &["-r", "50", "-d", "2s", "--heartbeat", "60s"];
 
 /// A server whose certificate an authority of its own signed for `name`.
 fn serve(sdk: Sdk, name: &str, period: Period, more: &[&str]) -> Option<(Authority, Server)> {
@@ -28,36 +27,28 @@ fn path(file: &std::path::Path) -> &str {
 /// What a run over some transport came to.
 fn found(run: &Run) -> String {
     let ok = |e: &&(u16, latlog::Event)| e.1.kind == EventKind::Handshake && e.1.outcome.is_ok();
-    format!(
-        "{} sessions opened, {} lost; {}; {} handshakes, {} failed",
-        run.sessions(EventKind::Alive).len(),
-        run.events(EventKind::SessionLost),
-        if run.plan.is_null() { "no log".into() } else { run.ended("call") },
-        run.events.iter().filter(ok).count(),
-        run.summary["tls"]["handshakes"]["failed"],
-    )
+    let handshakes = match run.events.iter().filter(ok).count() {
+        0 if run.summary["tls"].is_null() => "no TLS".into(),
+        n => format!("{n} handshakes, {} failed", run.summary["tls"]["handshakes"]["failed"]),
+    };
+    format!("{}; {handshakes}", run.held())
 }
 
 fn expected(handshakes: &str) -> String {
     format!("{SESSIONS} sessions opened, 0 lost; {CALLS} ok; {handshakes}")
 }
 
-fn load(more: &[&str], url: &str) -> Run {
-    let sessions = SESSIONS.to_string();
-    let mut args = vec!["-c", sessions.as_str()];
-    args.extend(LOAD);
-    args.extend(more);
-    args.push(url);
-    Run::load(&args)
+fn load(more: &str, url: &str) -> Run {
+    Run::load(&format!("-c {SESSIONS} -r 50 -d 2s --heartbeat 60s {more} {url}"))
 }
 
 #[test]
 fn https_against_the_python_sdk() {
-    let _alone = alone();
+    let _place = place();
     let Some((authority, server)) = serve(Sdk::Two, "127.0.0.1", Period::Now, &[]) else { return };
     let url = server.url("https://");
     let ca = authority.file();
-    let run = load(&["--ca", path(&ca), "--mcp-revision", "sessions"], url);
+    let run = load(&format!("--ca {} --mcp-revision sessions", path(&ca)), url);
     let want = expected(&format!("{SESSIONS} handshakes, 0 failed"));
     insist(&Sdk::Two.name(), "https, given root", &want, &found(&run), &run.context());
     assert_eq!(run.code, Some(0), "{}", run.context());
@@ -69,7 +60,7 @@ fn https_against_the_python_sdk() {
     assert!(tls["terms"][0].as_str().is_some_and(|terms| terms.starts_with("TLSv1_3")), "{tls}");
     assert!(!run.said.contains("WARNING"), "{}", run.said);
     // Without trust it works as well, and says so wherever it says anything.
-    let run = load(&["--insecure", "--mcp-revision", "sessions"], url);
+    let run = load("--insecure --mcp-revision sessions", url);
     insist(&Sdk::Two.name(), "https, --insecure", &want, &found(&run), &run.context());
     assert!(run.said.contains("WARNING: --insecure"), "{}", run.said);
     let tls = (&run.summary["tls"]["insecure"], &run.plan["tls"]["insecure"]);
@@ -78,14 +69,15 @@ fn https_against_the_python_sdk() {
 
 #[test]
 fn https_with_new_connections_says_which_handshakes_were_resumed() {
-    let _alone = alone();
+    let _place = place();
     let Some((authority, server)) = serve(Sdk::One, "127.0.0.1", Period::Now, &[]) else { return };
     let ca = authority.file();
     // Idle for longer than the server keeps a connection: each is made anew.
-    let args = ["-c", "10", "-r", "1", "-d", "8s", "--heartbeat", "7s", "--workers", "1"];
-    let mut args = args.to_vec();
-    args.extend(["--ca", path(&ca), "--tls-resume", server.url("https://")]);
-    let run = Run::load(&args);
+    let run = Run::load(&format!(
+        "-c 10 -r 1 -d 8s --heartbeat 7s --workers 1 --ca {} --tls-resume {}",
+        path(&ca),
+        server.url("https://")
+    ));
     let handshakes = &run.summary["tls"]["handshakes"];
     let resumed = handshakes["resumed"].as_u64().expect("a number");
     assert!(resumed > 0 && handshakes["failed"] == 0, "{handshakes} {}", run.context());
@@ -96,12 +88,9 @@ fn https_with_new_connections_says_which_handshakes_were_resumed() {
 
 #[test]
 fn certificates_that_prove_nothing_are_refused() {
-    let _alone = alone();
-    let refuse = |mode: &str, args: &[&str], url: &str, cause: &str| {
-        let mut all = vec!["-c", "1", "-d", "1s"];
-        all.extend(args);
-        all.push(url);
-        let run = Run::load(&all);
+    let _place = place();
+    let refuse = |mode: &str, trust: &str, url: &str, cause: &str| {
+        let run = Run::load(&format!("-c 1 -d 1s {trust} {url}"));
         let said = run.said.trim();
         let one_line = said.lines().count() == 1 && said.contains(cause);
         let found = format!("exit {:?}, {}", run.code, if one_line { cause } else { said });
@@ -111,18 +100,18 @@ fn certificates_that_prove_nothing_are_refused() {
     let Some((authority, server)) = serve(Sdk::One, name, Period::Now, &[]) else { return };
     let (ca, other) = (authority.file(), Authority::new());
     let url = server.url("https://");
-    refuse("https, another root", &["--ca", path(&other.file())], url, "--ca FILE");
-    refuse("https, system roots", &[], url, "--ca FILE");
-    let named = ["--ca", path(&ca), "--server-name", "elsewhere.example"];
+    refuse("https, another root", &format!("--ca {}", path(&other.file())), url, "--ca FILE");
+    refuse("https, system roots", "", url, "--ca FILE");
+    let named = format!("--ca {} --server-name elsewhere.example", path(&ca));
     refuse("https, another name", &named, url, "not valid for name");
     let Some((authority, server)) = serve(Sdk::One, name, Period::Past, &[]) else { return };
     let ca = authority.file();
-    refuse("https, expired", &["--ca", path(&ca)], server.url("https://"), "expired");
+    refuse("https, expired", &format!("--ca {}", path(&ca)), server.url("https://"), "expired");
 }
 
 #[test]
 fn a_client_certificate_is_shown_where_one_is_wanted() {
-    let _alone = alone();
+    let _place = place();
     let authority = Authority::new();
     let ca = authority.file();
     let (cert, key) = authority.files("127.0.0.1", Period::Now);
@@ -130,18 +119,18 @@ fn a_client_certificate_is_shown_where_one_is_wanted() {
     let Some(server) = Sdk::One.serve(&options) else { return };
     let url = server.url("https://");
     let (cert, key) = authority.files("someone", Period::Now);
-    let known = ["--ca", path(&ca), "--cert", path(&cert), "--key", path(&key)];
+    let known = format!("--ca {} --cert {} --key {}", path(&ca), path(&cert), path(&key));
     let run = load(&known, url);
     let want = expected(&format!("{SESSIONS} handshakes, 0 failed"));
     insist(&Sdk::One.name(), "https, client certificate", &want, &found(&run), &run.context());
-    let stranger = Run::load(&["-c", "1", "-d", "1s", "--ca", path(&ca), url]);
+    let stranger = Run::load(&format!("-c 1 -d 1s --ca {} {url}", path(&ca)));
     assert_eq!(stranger.code, Some(2), "{}", stranger.said);
     assert!(stranger.said.contains("--cert FILE"), "{}", stranger.said);
 }
 
 #[test]
 fn websocket_against_the_python_sdk() {
-    let _alone = alone();
+    let _place = place();
     for tls in [false, true] {
         let authority = Authority::new();
         let (cert, key) = authority.files("127.0.0.1", Period::Now);
@@ -149,13 +138,13 @@ fn websocket_against_the_python_sdk() {
         let Some(server) = Sdk::One.serve(if tls { &options } else { &[] }) else { return };
         let ca = authority.file();
         let (mode, trust) = match tls {
-            true => ("wss", vec!["--ca", path(&ca)]),
-            false => ("ws", Vec::new()),
+            true => ("wss", format!("--ca {}", path(&ca))),
+            false => ("ws", String::new()),
         };
         let run = load(&trust, server.url(&format!("{mode}://")));
         let handshakes = match tls {
             true => format!("{SESSIONS} handshakes, 0 failed; all closed with 1000"),
-            false => "0 handshakes, null failed; all closed with 1000".into(),
+            false => "no TLS; all closed with 1000".into(),
         };
         let closes = server.count()["closes"].clone();
         let good = closes["1000"].as_u64() >= Some(SESSIONS as u64)
@@ -169,11 +158,10 @@ fn websocket_against_the_python_sdk() {
 
 #[test]
 fn a_websocket_server_that_ends_shows_in_the_close_code() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = Sdk::One.serve(&[]) else { return };
     let url = server.url("ws://").to_owned();
-    let mut running =
-        crate::run::Running::start(&["-c", "10", "-d", "0", "-r", "10", "--timeout", "3s", &url]);
+    let mut running = Running::start(&format!("-c 10 -d 0 -r 10 --timeout 3s {url}"));
     running.until("all sessions", |s| s["phase"] == "hold");
     drop(server.terminate());
     running.until("losses", |s| s["tcp_open"] == 0);
@@ -190,9 +178,9 @@ fn a_websocket_server_that_ends_shows_in_the_close_code() {
 
 #[test]
 fn ipv6_against_the_python_sdk() {
-    let _alone = alone();
+    let _place = place();
     let Some(server) = Sdk::One.serve(&["--host", "::1"]) else { return };
-    let run = load(&[], server.url("http://["));
-    let want = expected("0 handshakes, null failed");
+    let run = load("", server.url("http://["));
+    let want = expected("no TLS");
     insist(&Sdk::One.name(), "http://[::1]", &want, &found(&run), &run.context());
 }

@@ -9,12 +9,14 @@ on `/sse`, and with `--retry` it numbers its events, so that answers can be resu
 
 import argparse
 import collections
+import gc
 import json
 import logging
 import http.server
 import socket
 import ssl
 import threading
+import time
 
 import anyio
 import uvicorn
@@ -127,13 +129,30 @@ def over_websocket(server):
     return serve
 
 
+def longest_collection():
+    """What gives the longest time for which the garbage collector stopped everything, ms."""
+    started, longest = [0.0], [0.0]
+
+    def watch(phase, _):
+        if phase == "start":
+            started[0] = time.perf_counter()
+        else:
+            longest[0] = max(longest[0], (time.perf_counter() - started[0]) * 1e3)
+
+    gc.callbacks.append(watch)
+    return lambda: longest[0]
+
+
 def counted(app, websocket, sessions_open):
     """The application with a count of requests by method and status, of ids given, of WebSocket
-    closes by code, and `/count`; and what gives those counts."""
+    closes by code, and `/count`; and what gives those counts. They hold the longest pause for
+    garbage collection too, in which every session waits."""
     answers, given, closes = collections.Counter(), set(), collections.Counter()
+    pause_ms_max = longest_collection()
 
     def counts():
         body = {"sessions_open": sessions_open(), "sessions_given": len(given)}
+        body["gc_pause_ms_max"] = round(pause_ms_max())
         return json.dumps(body | {"answers": dict(answers), "closes": dict(closes)}).encode()
 
     async def count(scope, receive, send):
