@@ -149,10 +149,15 @@ pub struct Cli {
     #[arg(long, value_name = "[TOOL=]JSON", requires = "call")]
     pub tool_args: Vec<String>,
 
-    /// Header to add to every HTTP request, `Name: value`; `@FILE` reads lines from a file, so that
-    /// a token stays out of the process list
+    /// Header to add to every HTTP request, `Name: value`; `@FILE` reads lines from a file. One that
+    /// carries a token, a key or a cookie is taken from a file only: a command line can be read by
+    /// everyone on this host
     #[arg(short = 'H', long = "header", value_name = "HEADER|@FILE")]
     pub headers: Vec<String>,
+
+    /// Headers that the scenario has; no output shows their values.
+    #[arg(skip)]
+    pub scenario_headers: Vec<String>,
 
     /// Environment variable with a token, sent as `Authorization: Bearer ...`: it stays out of the
     /// process list, and no output shows it

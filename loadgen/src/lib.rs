@@ -14,6 +14,7 @@ pub mod curve;
 pub mod dialect;
 pub mod discover;
 pub mod fleet;
+pub mod headers;
 pub mod layer;
 pub mod metrics;
 pub mod mix;

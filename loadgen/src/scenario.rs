@@ -62,7 +62,8 @@ struct Scenario {
     mcp_revision: Option<String>,
     #[serde(default)]
     call: Vec<Call>,
-    headers: Option<Vec<String>>,
+    #[serde(default)]
+    headers: Vec<String>,
     heartbeat: Option<Time>,
     timeout: Option<Time>,
     end: Option<Named<End>>,
@@ -231,12 +232,14 @@ impl Scenario {
             seed => Some,
             protocol => |named: Named<Protocol>| named.0,
             mcp_revision => |revision| revision,
-            headers => |headers| headers,
             heartbeat => |time: Time| time.0,
             timeout => |time: Time| time.0,
             end => |named: Named<End>| named.0,
             spin => |spin| spin,
         );
+        if !typed("headers") {
+            cli.scenario_headers = self.headers;
+        }
         if !typed("call") && !self.call.is_empty() {
             fill_calls(self.call, cli, typed("tool_args"))?;
         }
@@ -319,6 +322,17 @@ mod tests {
         assert_eq!(stages, ["10s@100", "20s@100..400.5/4"]);
         assert_eq!(cli.call, ["echo=8", "add=1"]);
         assert_eq!(cli.tool_args, [r#"echo={"n":3,"text":"a b"}"#]);
+    }
+
+    #[test]
+    fn headers_of_a_file_are_secret_and_give_way_to_typed_ones() {
+        let text = "targets = ['http://a']\nheaders = ['Authorization: Bearer S3CRET']";
+        let read = |words: &str| crate::headers::read(&with(text, words).expect("a scenario"));
+        let (fields, secrets) = read("").expect("no secret stands on the command line");
+        assert_eq!(fields, [("Authorization".to_owned(), "Bearer S3CRET".to_owned())]);
+        assert_eq!(secrets, ["Bearer S3CRET", "S3CRET"]);
+        let (fields, secrets) = read("-HX-Tenant:7").expect("no secret");
+        assert_eq!((fields.len(), &fields[0].0[..], secrets.len()), (1, "X-Tenant", 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::chance::fresh_seed;
 use crate::cli::{Cli, Protocol};
 use crate::dialect::{Dialect, Requests};
 use crate::discover::{Unusable, Wanted, discover};
+use crate::headers;
 use crate::layer::{TlsOptions, Transport};
 use crate::mix::Mix;
 use crate::names::{self, Finder, Names};
@@ -259,7 +260,7 @@ fn work(cli: &Cli) -> Result<Work, SetupError> {
     let mix = Mix::parse(&cli.call, &cli.tool_args, seed).map_err(SetupError::Option)?;
     let protocol: Protocol = cli.protocol;
     let transport = Arc::new(Transport::new(tls_options(cli), cli.ws_newline));
-    let (headers, secrets) = headers(cli)?;
+    let (headers, secrets) = headers::read(cli).map_err(SetupError::Option)?;
     let plain = plain_request(cli)?;
     Ok(Work { protocol, headers, secrets, plain, transport, mix, seed })
 }
@@ -289,53 +290,6 @@ fn tls_options(cli: &Cli) -> TlsOptions {
         insecure: tls.insecure,
         resume: tls.tls_resume,
     }
-}
-
-/// Header fields, name and value.
-type Fields = Vec<(String, String)>;
-
-/// Header fields from the command line, from files and from the environment; and those values that
-/// no output may show: what did not stand on the command line, and what authorizes.
-fn headers(cli: &Cli) -> Result<(Fields, Vec<String>), SetupError> {
-    let (mut fields, mut secrets) = (Fields::new(), Vec::new());
-    let mut add = |line: &str, hidden: bool| match line.split_once(':') {
-        Some((name, value)) => {
-            let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-            let authorizes = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
-            if hidden || authorizes.contains(&name.to_ascii_lowercase().as_str()) {
-                // A scheme such as `Bearer` is no secret, and what follows it may stand alone.
-                secrets.extend(value.rsplit(' ').next().map(str::to_owned));
-                secrets.push(value.clone());
-            }
-            fields.push((name, value));
-            Ok(())
-        }
-        // The line may hold a secret, so that it is not repeated.
-        None => Err(SetupError::Option("--header: a header is written 'Name: value'".into())),
-    };
-    for header in &cli.headers {
-        match header.strip_prefix('@') {
-            None => add(header, false)?,
-            Some(file) => {
-                let text = fs::read_to_string(file)
-                    .map_err(|e| SetupError::Option(format!("--header @{file}: {e}")))?;
-                let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-                lines.try_for_each(|line| add(line, true))?;
-            }
-        }
-    }
-    if let Some(variable) = &cli.bearer_env {
-        let token = std::env::var(variable).unwrap_or_default();
-        if token.trim().is_empty() {
-            let cause = format!("--bearer-env {variable}: the variable is not set, or is empty");
-            return Err(SetupError::Option(cause));
-        }
-        add(&format!("Authorization: Bearer {}", token.trim()), true)?;
-    }
-    // Longer ones first: a part must not be hidden before the whole.
-    secrets.retain(|secret| !secret.is_empty());
-    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-    Ok((fields, secrets))
 }
 
 /// Tries the places that will be written, before anything is loaded.

@@ -48,6 +48,28 @@ pub struct Setup {
     pub options: Vec<String>,
 }
 
+/// Looks for header fields among the options of the user's: their values would stand in the process
+/// list, in the results, and in the services of a swarm.
+///
+/// # Errors
+/// There is one that does not come from a file.
+pub fn check_options(options: &[String]) -> Result<(), Failure> {
+    let mut names_one = false;
+    for option in options {
+        let inline = option.strip_prefix("--header=").or_else(|| option.strip_prefix("-H"));
+        let value =
+            inline.map(|value| value.trim_start_matches('=')).or(names_one.then_some(option));
+        names_one = option == "--header" || option == "-H";
+        if value.is_some_and(|value| !names_one && !value.starts_with('@')) {
+            return Err(Failure::usage(
+                "a header of the generator is given by file, --header=@FILE, or a token by \
+                 --bearer-env=VARIABLE: this command line, and what is in it, stays in the results",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The generator's arguments for one stage.
 pub fn arguments(
     setup: &Setup,
@@ -388,6 +410,30 @@ mod tests {
         );
         let failover = stages.iter().find(|s| s.name == "failover").expect("is planned");
         assert!(line(failover).contains("--duration 0s "), "{}", line(failover));
+    }
+
+    #[test]
+    fn headers_come_from_files_only() {
+        let check = |line: &str| {
+            let options: Vec<String> = line.split('|').map(str::to_owned).collect();
+            check_options(&options)
+        };
+        for line in [
+            "--header=Authorization: Bearer S3CRET",
+            "-HX-Tenant: S3CRET",
+            "--ca=ca.pem|--header|X-Tenant: S3CRET",
+            "-H|X-Tenant: S3CRET",
+            "-H|@file|-H|X-Tenant: S3CRET",
+        ] {
+            let error = check(line).expect_err(line);
+            assert!(error.message.contains("--header=@FILE"), "{error}");
+            assert!(!error.message.contains("S3CRET"), "{error}");
+        }
+        for line in
+            ["--header=@file", "-H@file|--ca=ca.pem", "--header|@file", "--bearer-env=TOKEN"]
+        {
+            check(line).expect(line);
+        }
     }
 
     #[test]

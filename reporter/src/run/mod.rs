@@ -28,7 +28,7 @@ use crate::cluster::local::program_version;
 use crate::cluster::{Cluster, Disturbance};
 use crate::exit::{Exit, Failure};
 use crate::folder::{self, Folder};
-use crate::generator::Setup;
+use crate::generator::{Setup, check_options};
 use console::Console;
 use interrupt::Interrupt;
 use journal::Journal;
@@ -80,6 +80,7 @@ pub fn run(args: &RunArgs, typed: &[String], launcher: &Launcher) -> anyhow::Res
 }
 
 fn setup(args: &RunArgs, launcher: &Launcher) -> Result<Setup, Failure> {
+    check_options(&args.generator_option)?;
     Ok(Setup {
         program: own_binary("loadgen", "LOADGEN")?,
         launcher: launcher.clone(),

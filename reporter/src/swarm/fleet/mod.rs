@@ -26,7 +26,7 @@ use super::trouble::Trouble;
 use super::{image, remove};
 use crate::clock::{self, SECOND_NS};
 use crate::exit::Failure;
-use crate::generator::{Status, progress_line};
+use crate::generator::{Status, check_options, progress_line};
 use crate::run::console::Console;
 use crate::run::interrupt::Interrupt;
 
@@ -65,6 +65,7 @@ pub fn drive(
     console: &Console,
     typed: &[String],
 ) -> Result<Driven, Failure> {
+    check_options(&args.generator)?;
     let engine = ops::manager(docker)?;
     let nodes = ops::nodes(docker)?;
     let chosen = plan::choose(&nodes, &args.nodes)?;
