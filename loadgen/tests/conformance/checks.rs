@@ -58,32 +58,17 @@ pub fn refused(server: &str, mode: &str, url: &str, revision: &str, cause: &str)
 
 /// Ten sessions take turns at each connection: all are opened once, and kept alive.
 pub fn pooled(server: &str, url: &str) {
-    let run = Run::load(&[
-        "-c",
-        "5",
-        "--sessions",
-        &SESSIONS.to_string(),
-        "-r",
-        "50",
-        "-d",
-        "4s",
-        "--heartbeat",
-        "3s",
-        "--mcp-revision",
-        "sessions",
-        url,
-    ]);
-    let held = |run: &Run| {
-        let held = &run.summary["connections"];
-        format!("{} open, {} alive", held["tcp_open_peak"], held["session_alive_peak"])
-    };
+    let run = Run::load(&format!(
+        "-c 5 --sessions {SESSIONS} -r 50 -d 4s --heartbeat 3s --mcp-revision sessions {url}"
+    ));
+    let peaks = &run.summary["connections"];
+    let held = format!("{} open, {} alive", peaks["tcp_open_peak"], peaks["session_alive_peak"]);
     let expected = format!(
         "5 open, {SESSIONS} alive; initialize {SESSIONS} ok; {CALLS} ok; delete {SESSIONS} ok; \
          0 connections lost"
     );
     let found = format!(
-        "{}; initialize {}; {}; delete {}; {} connections lost",
-        held(&run),
+        "{held}; initialize {}; {}; delete {}; {} connections lost",
         run.ended("initialize"),
         run.ended("call"),
         run.ended("delete"),

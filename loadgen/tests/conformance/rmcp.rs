@@ -4,7 +4,7 @@ use std::process::Command;
 
 use latlog::{EventKind, Outcome};
 
-use crate::checks::{self, Held, SESSIONS};
+use crate::checks::{self, Held};
 use crate::harness::{Server, binary, each, insist, place};
 use crate::run::{Run, Running};
 
