@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::run::record::{EventRecord, EventRecordKind, RunRecord};
+use crate::run::record::{EventRecord, RunRecord};
 use crate::swarm::model::real_ns;
 
 /// Lines from so long before an event, until so long after it.
@@ -38,23 +38,7 @@ pub fn read(dir: &Path, run: &RunRecord) -> Vec<Excerpt> {
         .map(|(at_real_ns, task, text)| (mono(at_real_ns), task, text))
         .collect();
     lines.sort_by_key(|line| line.0);
-    let told = |event: &&EventRecord| match event.kind {
-        EventRecordKind::Kill
-        | EventRecordKind::NodeDrain
-        | EventRecordKind::NodeLoss
-        | EventRecordKind::UpdateCommand => true,
-        EventRecordKind::ScaleCommand => event.from > 0,
-        EventRecordKind::ReplicaStart
-        | EventRecordKind::Recovered
-        | EventRecordKind::ReplicaHealthy
-        | EventRecordKind::ReplicaExit
-        | EventRecordKind::ScaleConverged
-        | EventRecordKind::Drain
-        | EventRecordKind::Stop
-        | EventRecordKind::SessionsConverged
-        | EventRecordKind::Mark => false,
-    };
-    let events = run.events.iter().filter(told).take(EVENTS_MAX);
+    let events = run.events.iter().filter(|event| event.impact().is_some()).take(EVENTS_MAX);
     events.map(|event| around(event, &lines)).filter(|found| !found.lines.is_empty()).collect()
 }
 
@@ -96,6 +80,7 @@ pub fn place(task: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::record::EventRecordKind;
 
     #[test]
     fn lines_near_an_event_are_told_by_its_time_and_others_are_not() {

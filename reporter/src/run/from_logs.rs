@@ -10,12 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::record::{
-    HostRecord, RUN_FILE, RUN_VERSION, RunRecord, ServerRecord, StageKind, StageRecord,
-};
-use super::sampler::{GENERATOR_CSV, HOST_CSV, REPLICAS_CSV};
+use super::record::{HostRecord, RUN_FILE, RunRecord, ServerRecord, StageKind, StageRecord};
 use crate::analysis::logs::{Log, Reference, find};
 use crate::exit::Failure;
 
@@ -115,8 +112,13 @@ fn add_stage(
     name: String,
     logs: &[Found],
 ) -> anyhow::Result<StageRecord> {
-    let log_dir = format!("logs/{number:02}-{name}");
-    let folder = out.join(&log_dir);
+    let sum = |key: &str| logs.iter().filter_map(|log| log.plan[key].as_f64()).sum::<f64>();
+    // What is alive is held against the sessions, which may be more than their connections.
+    let size = |log: &Found| log.plan["sessions"].as_f64().or(log.plan["connections"].as_f64());
+    let connections = logs.iter().filter_map(size).sum::<f64>() as u64;
+    let rate_per_s = sum("rate_per_s");
+    let record = StageRecord::planned(number, name, StageKind::Stress, connections, rate_per_s);
+    let folder = out.join(&record.log_dir);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for (at, log) in logs.iter().enumerate() {
         let own = log.path.file_name().unwrap_or_default().to_string_lossy();
@@ -126,22 +128,12 @@ fn add_stage(
             .or_else(|_| fs::copy(&log.path, &to).map(|_| ()))
             .with_context(|| format!("cannot bring {} to {}", log.path.display(), to.display()))?;
     }
-    let sum = |key: &str| logs.iter().filter_map(|log| log.plan[key].as_f64()).sum::<f64>();
-    // What is alive is held against the sessions, which may be more than their connections.
-    let size = |log: &Found| log.plan["sessions"].as_f64().or(log.plan["connections"].as_f64());
     Ok(StageRecord {
-        name,
-        kind: StageKind::Stress,
-        connections: logs.iter().filter_map(size).sum::<f64>() as u64,
-        rate_per_s: sum("rate_per_s"),
-        json: format!("{log_dir}/loadgen.json"),
-        log_dir,
         start_ns: logs.iter().map(|log| log.start_ns).min().unwrap_or(0),
         end_ns: logs.iter().map(|log| log.end_ns).max().unwrap_or(0),
         driven: false,
         exit_code: Some(0),
-        stderr_tail: String::new(),
-        skipped: None,
+        ..record
     })
 }
 
@@ -154,44 +146,26 @@ fn first_record(reference: &Reference, stages: &[Vec<Found>], thresholds: &[Stri
         .filter_map(Value::as_str)
         .collect();
     let commands: BTreeSet<&str> = plans().filter_map(|plan| plan["command"].as_str()).collect();
-    let mut versions = Map::new();
     let loadgen: BTreeSet<&str> = plans().filter_map(|plan| plan["version"].as_str()).collect();
     let loadgen = loadgen.into_iter().collect::<Vec<_>>().join(", ");
-    versions.insert("loadgen".to_owned(), Value::from(format!("loadgen {loadgen}")));
     let heartbeat_ns = plans().find_map(|plan| plan["heartbeat_ns"].as_u64()).unwrap_or(0);
     let start_ns = stages.iter().flatten().map(|log| log.start_ns).min().unwrap_or(0);
     let started_real_ns = i128::from(start_ns) + reference.real_minus_mono_ns;
+    let host = HostRecord { name: reference.host.clone(), ..HostRecord::default() };
+    let mut record = RunRecord::new(BACKEND, host);
+    record.add_version("loadgen", format!("loadgen {loadgen}"));
     RunRecord {
-        version: RUN_VERSION,
         command: commands.into_iter().collect::<Vec<_>>().join("\n"),
-        args: Vec::new(),
-        backend: BACKEND.to_owned(),
-        profile: String::new(),
         started_real_ns: u64::try_from(started_real_ns).unwrap_or(0),
         started_mono_ns: start_ns,
-        ended_mono_ns: 0,
-        interrupted: false,
-        broken: None,
         server: ServerRecord {
             program: targets.iter().copied().collect::<Vec<_>>().join(", "),
             version: String::new(),
         },
         thresholds: thresholds.to_vec(),
         replicas_planned: u32::try_from(targets.len()).unwrap_or(u32::MAX),
-        connections_planned: 0,
         heartbeat_ns,
-        restart_delay_ns: 0,
-        stages: Vec::new(),
-        events: Vec::new(),
-        replicas_csv: REPLICAS_CSV.to_owned(),
-        generator_csv: GENERATOR_CSV.to_owned(),
-        host_csv: HOST_CSV.to_owned(),
-        balancer_csv: None,
-        preflight: None,
-        cluster: None,
-        clocks: Vec::new(),
-        host: HostRecord { name: reference.host.clone(), ..HostRecord::default() },
-        versions,
+        ..record
     }
 }
 

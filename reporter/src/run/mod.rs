@@ -19,7 +19,6 @@ pub mod steps;
 pub mod target;
 
 use anyhow::Context;
-use serde_json::{Map, Value};
 
 use crate::cli::{Failover, ProfileArg, RunArgs};
 use crate::clock::{self, SECOND_NS};
@@ -33,8 +32,8 @@ use console::Console;
 use interrupt::Interrupt;
 use journal::Journal;
 use plan::{Blow, Profile, Stage, Wanted};
-use record::{EventRecord, EventRecordKind, HostRecord, RUN_VERSION, RunRecord};
-use sampler::{BALANCER_CSV, GENERATOR_CSV, HOST_CSV, REPLICAS_CSV, Sampling};
+use record::{EventRecord, EventRecordKind, HostRecord, RunRecord};
+use sampler::{BALANCER_CSV, Sampling};
 use stages::{Stages, planned};
 use target::Target;
 
@@ -123,26 +122,12 @@ fn first_record(
     stages: &[Stage],
 ) -> RunRecord {
     let server = target.record();
-    let mut versions = Map::new();
-    let mut add = |name: &str, version: &str| {
-        versions.insert(name.to_owned(), Value::from(version));
-    };
-    add("reporter", &format!("reporter {}", env!("CARGO_PKG_VERSION")));
-    add("loadgen", &program_version(&setup.program));
-    add("server", &server.version);
+    let mut record = RunRecord::new(target.backend(), host).typed_now(typed);
+    record.add_version("reporter", concat!("reporter ", env!("CARGO_PKG_VERSION")));
+    record.add_version("loadgen", program_version(&setup.program));
+    record.add_version("server", server.version.as_str());
     RunRecord {
-        version: RUN_VERSION,
-        command: shell_words::join(
-            std::iter::once("reporter").chain(typed.iter().map(String::as_str)),
-        ),
-        args: typed.to_vec(),
-        backend: target.backend().to_owned(),
         profile: wanted(args, target).profile.name().to_owned(),
-        started_real_ns: clock::real_ns(),
-        started_mono_ns: clock::mono_ns(),
-        ended_mono_ns: 0,
-        interrupted: false,
-        broken: None,
         server,
         thresholds: args.thresholds.clone(),
         replicas_planned: target.replicas(args.replicas),
@@ -150,16 +135,8 @@ fn first_record(
         heartbeat_ns: args.heartbeat,
         restart_delay_ns: if target.fixed().is_some() { 0 } else { args.restart_delay },
         stages: stages.iter().enumerate().map(|(at, stage)| planned(at + 1, stage)).collect(),
-        events: Vec::new(),
-        replicas_csv: REPLICAS_CSV.to_owned(),
-        generator_csv: GENERATOR_CSV.to_owned(),
-        host_csv: HOST_CSV.to_owned(),
         balancer_csv: target.through_balancer(args).then(|| BALANCER_CSV.to_owned()),
-        preflight: None,
-        cluster: None,
-        clocks: Vec::new(),
-        host,
-        versions,
+        ..record
     }
 }
 

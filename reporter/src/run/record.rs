@@ -10,6 +10,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::sampler::{GENERATOR_CSV, HOST_CSV, REPLICAS_CSV};
+use crate::clock;
+
 /// The version that this program writes. Readers refuse a larger one.
 pub const RUN_VERSION: u32 = 1;
 
@@ -86,6 +89,56 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// A run of which nothing is known but what drives it and where; the caller fills in the rest.
+    pub fn new(backend: &str, host: HostRecord) -> Self {
+        Self {
+            version: RUN_VERSION,
+            command: String::new(),
+            args: Vec::new(),
+            backend: backend.to_owned(),
+            profile: String::new(),
+            started_real_ns: 0,
+            started_mono_ns: 0,
+            ended_mono_ns: 0,
+            interrupted: false,
+            broken: None,
+            server: ServerRecord::default(),
+            thresholds: Vec::new(),
+            replicas_planned: 0,
+            connections_planned: 0,
+            heartbeat_ns: 0,
+            restart_delay_ns: 0,
+            stages: Vec::new(),
+            events: Vec::new(),
+            replicas_csv: REPLICAS_CSV.to_owned(),
+            generator_csv: GENERATOR_CSV.to_owned(),
+            host_csv: HOST_CSV.to_owned(),
+            balancer_csv: None,
+            preflight: None,
+            cluster: None,
+            clocks: Vec::new(),
+            host,
+            versions: Map::new(),
+        }
+    }
+
+    /// Takes what was typed after the program's name, and that the run begins now.
+    pub fn typed_now(self, typed: &[String]) -> Self {
+        let words = std::iter::once("reporter").chain(typed.iter().map(String::as_str));
+        Self {
+            command: shell_words::join(words),
+            args: typed.to_vec(),
+            started_real_ns: clock::real_ns(),
+            started_mono_ns: clock::mono_ns(),
+            ..self
+        }
+    }
+
+    /// Adds what a program says of its version.
+    pub fn add_version(&mut self, program: &str, version: impl Into<String>) {
+        self.versions.insert(program.to_owned(), Value::String(version.into()));
+    }
+
     /// Whether generator and replicas ran on one host, and so on the same cores: local processes,
     /// a swarm of one node, or addresses that are all of this host.
     pub fn shares_host(&self) -> bool {
@@ -200,6 +253,34 @@ fn yes() -> bool {
     true
 }
 
+impl StageRecord {
+    /// A stage that has not run; `number` counts from 1 and is part of its folder's name.
+    pub fn planned(
+        number: usize,
+        name: impl Into<String>,
+        kind: StageKind,
+        connections: u64,
+        rate_per_s: f64,
+    ) -> Self {
+        let name = name.into();
+        let log_dir = format!("logs/{number:02}-{name}");
+        Self {
+            name,
+            kind,
+            connections,
+            rate_per_s,
+            json: format!("{log_dir}/loadgen.json"),
+            log_dir,
+            start_ns: 0,
+            end_ns: 0,
+            driven: true,
+            exit_code: None,
+            stderr_tail: String::new(),
+            skipped: None,
+        }
+    }
+}
+
 /// What the orchestrator did or saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -233,6 +314,15 @@ pub enum EventRecordKind {
     SessionsConverged,
     /// Anything else worth a line on the charts; see `text`.
     Mark,
+}
+
+/// What an event is to a service under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Impact {
+    /// Replicas or a node were lost or moved.
+    Blow,
+    /// The orchestrator was told to replace replicas, or to have more or fewer of them.
+    Change,
 }
 
 /// One event of the orchestrator.
@@ -307,6 +397,27 @@ impl EventRecord {
             text: String::new(),
         }
     }
+
+    /// Whether it disturbs the load, and how; the first start of the replicas does not.
+    pub fn impact(&self) -> Option<Impact> {
+        match self.kind {
+            EventRecordKind::Kill | EventRecordKind::NodeDrain | EventRecordKind::NodeLoss => {
+                Some(Impact::Blow)
+            }
+            EventRecordKind::UpdateCommand => Some(Impact::Change),
+            EventRecordKind::ScaleCommand if self.from > 0 => Some(Impact::Change),
+            EventRecordKind::ScaleCommand
+            | EventRecordKind::ReplicaStart
+            | EventRecordKind::Recovered
+            | EventRecordKind::ReplicaHealthy
+            | EventRecordKind::ReplicaExit
+            | EventRecordKind::ScaleConverged
+            | EventRecordKind::Drain
+            | EventRecordKind::Stop
+            | EventRecordKind::SessionsConverged
+            | EventRecordKind::Mark => None,
+        }
+    }
 }
 
 /// Columns of the replicas' samples. `cpu_ns` is the CPU time since the process started; a
@@ -343,6 +454,16 @@ mod tests {
             let json = serde_json::to_string(&kind).expect("serializes");
             assert_eq!(json, format!("\"{}\"", kind.name()));
         }
+    }
+
+    #[test]
+    fn blows_and_changes_disturb_and_the_first_start_does_not() {
+        let event = |kind, from| EventRecord { from, to: 12, ..EventRecord::at(1, kind) };
+        let impact = |kind, from| event(kind, from).impact();
+        assert_eq!(impact(EventRecordKind::Kill, 0), Some(Impact::Blow));
+        assert_eq!(impact(EventRecordKind::ScaleCommand, 8), Some(Impact::Change));
+        assert_eq!(impact(EventRecordKind::ScaleCommand, 0), None);
+        assert_eq!(impact(EventRecordKind::Recovered, 8), None);
     }
 
     #[test]

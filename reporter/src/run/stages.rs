@@ -48,21 +48,9 @@ pub struct Ended {
 
 /// The record of a stage that has not run.
 pub fn planned(number: usize, stage: &Stage) -> StageRecord {
-    let log_dir = format!("logs/{number:02}-{}", stage.name);
-    StageRecord {
-        name: stage.name.clone(),
-        kind: stage.kind,
-        connections: stage.connections,
-        rate_per_s: stage.rate_per_s,
-        json: format!("{log_dir}/loadgen.json"),
-        log_dir,
-        start_ns: 0,
-        end_ns: 0,
-        driven: true,
-        exit_code: None,
-        stderr_tail: String::new(),
-        skipped: stage.skipped.clone(),
-    }
+    let Stage { name, kind, connections, rate_per_s, skipped, .. } = stage;
+    let record = StageRecord::planned(number, name, *kind, *connections, *rate_per_s);
+    StageRecord { skipped: skipped.clone(), ..record }
 }
 
 impl Stages<'_> {

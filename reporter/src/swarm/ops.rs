@@ -206,7 +206,8 @@ pub fn obstacle(tasks: &[Task], now_real_ns: u64) -> Option<Trouble> {
                 Trouble::recognise(&task.error)
                     .unwrap_or_else(|| Trouble::Other(format!("task rejected: {}", task.error))),
             ),
-            "pending" if late && !task.error.is_empty() => Some(
+            // One that says nothing yet is not among the decided ones.
+            "pending" if late => Some(
                 Trouble::recognise(&task.error)
                     .unwrap_or_else(|| Trouble::Other(format!("task pending: {}", task.error))),
             ),

@@ -7,7 +7,7 @@ use super::{Chart, WIDTH};
 use crate::analysis::Analysis;
 use crate::analysis::scraped::{Curve, rate, sum};
 use crate::report::units;
-use crate::run::record::EventRecordKind;
+use crate::run::record::Impact;
 
 /// How a query's series become curves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,22 +144,10 @@ fn lines(canvas: &Canvas<'_>, axes: &Axes, curves: &[Points]) {
 
 fn events(canvas: &Canvas<'_>, analysis: &Analysis, axes: &Axes) {
     for event in &analysis.run.events {
-        let role = match event.kind {
-            EventRecordKind::Kill | EventRecordKind::NodeDrain | EventRecordKind::NodeLoss => {
-                Role::Vermillion
-            }
-            EventRecordKind::UpdateCommand => Role::Grey,
-            EventRecordKind::ScaleCommand if event.from > 0 => Role::Grey,
-            EventRecordKind::ScaleCommand
-            | EventRecordKind::ReplicaStart
-            | EventRecordKind::Recovered
-            | EventRecordKind::ReplicaHealthy
-            | EventRecordKind::ReplicaExit
-            | EventRecordKind::ScaleConverged
-            | EventRecordKind::Drain
-            | EventRecordKind::Stop
-            | EventRecordKind::SessionsConverged
-            | EventRecordKind::Mark => continue,
+        let role = match event.impact() {
+            Some(Impact::Blow) => Role::Vermillion,
+            Some(Impact::Change) => Role::Grey,
+            None => continue,
         };
         let at_s = (event.at_ns as f64 - analysis.run.started_mono_ns as f64) / 1e9;
         if (0.0..=axes.x.1).contains(&at_s) {

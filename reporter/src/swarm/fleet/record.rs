@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::clocks::Offset;
 use super::plan::Seat;
@@ -15,8 +15,8 @@ use crate::exit::Failure;
 use crate::folder::{Folder, count_label};
 use crate::run::procfs;
 use crate::run::record::{
-    ClockRecord, GENERATOR_HEADER, HOST_HEADER, REPLICAS_HEADER, RUN_VERSION, RunRecord,
-    ServerRecord, StageKind, StageRecord,
+    ClockRecord, GENERATOR_HEADER, HOST_HEADER, REPLICAS_HEADER, RunRecord, ServerRecord,
+    StageKind, StageRecord,
 };
 use crate::run::sampler::{GENERATOR_CSV, HOST_CSV, REPLICAS_CSV};
 use crate::swarm::cli::LoadgenArgs;
@@ -53,28 +53,14 @@ impl Run {
             write(&folder.join(name), &format!("{header}\n"))?;
         }
         let name = format!("stress-{}", count_label(args.connections));
-        let log_dir = format!("logs/01-{name}");
+        let rate_per_s = seats.iter().map(|seat| seat.rate_per_s).sum();
+        let stage = StageRecord::planned(1, name, StageKind::Stress, args.connections, rate_per_s);
         let loadgen = own_binary("loadgen", "LOADGEN").map(|path| program_version(&path));
-        let versions: Map<String, Value> = [
-            ("reporter", format!("reporter {}", env!("CARGO_PKG_VERSION"))),
-            ("loadgen", loadgen.unwrap_or_default()),
-        ]
-        .map(|(name, version)| (name.to_owned(), Value::from(version)))
-        .into_iter()
-        .collect();
+        let mut record = RunRecord::new("swarm", procfs::host()).typed_now(typed);
+        record.add_version("reporter", concat!("reporter ", env!("CARGO_PKG_VERSION")));
+        record.add_version("loadgen", loadgen.unwrap_or_default());
         let record = RunRecord {
-            version: RUN_VERSION,
-            command: shell_words::join(
-                std::iter::once("reporter").chain(typed.iter().map(String::as_str)),
-            ),
-            args: typed.to_vec(),
-            backend: "swarm".to_owned(),
             profile: "fleet".to_owned(),
-            started_real_ns: clock::real_ns(),
-            started_mono_ns: clock::mono_ns(),
-            ended_mono_ns: 0,
-            interrupted: false,
-            broken: None,
             server: ServerRecord {
                 program: format!("service {SERVICE_FULL}"),
                 version: String::new(),
@@ -83,31 +69,8 @@ impl Run {
             replicas_planned: replicas,
             connections_planned: args.connections,
             heartbeat_ns: args.heartbeat,
-            restart_delay_ns: 0,
-            stages: vec![StageRecord {
-                kind: StageKind::Stress,
-                connections: args.connections,
-                rate_per_s: seats.iter().map(|seat| seat.rate_per_s).sum(),
-                json: format!("{log_dir}/loadgen.json"),
-                name,
-                log_dir,
-                start_ns: 0,
-                end_ns: 0,
-                driven: true,
-                exit_code: None,
-                stderr_tail: String::new(),
-                skipped: None,
-            }],
-            events: Vec::new(),
-            replicas_csv: REPLICAS_CSV.to_owned(),
-            generator_csv: GENERATOR_CSV.to_owned(),
-            host_csv: HOST_CSV.to_owned(),
-            balancer_csv: None,
-            preflight: None,
-            cluster: None,
-            clocks: Vec::new(),
-            host: procfs::host(),
-            versions,
+            stages: vec![stage],
+            ..record
         };
         Ok(Self { folder, record, docker: engine.record() })
     }
