@@ -3,11 +3,9 @@
 //!
 //! A stage's figure is one number, so its spread is taken from the seconds of its hold phase: the
 //! comparison is of the *median second* (the median of the per-second p99, of the per-second
-//! throughput...). The interval of the change comes from a moving-block bootstrap: both runs'
-//! seconds are drawn anew in blocks of [`BLOCK`], 2,000 times, and the middle 95 % of the changes
-//! is the interval. A rank test such as Mann-Whitney takes neighbouring seconds for independent,
-//! which they are not (a pause of the server lasts several), and says that something changed but
-//! not by how much; the blocks keep neighbours together and the interval is in percent.
+//! throughput...), and [`interval`] says how well the change is known. A rank test such as
+//! Mann-Whitney takes neighbouring seconds for independent, which they are not, and says that
+//! something changed but not by how much.
 //!
 //! The interval knows how restless a run was, and not that two runs of one thing differ: the host is
 //! another one a minute later. What both runs measured of that is the slip, which no server has a
@@ -18,18 +16,13 @@
 //! nothing that it shows is certain: two equal runs differ there by a third.
 
 mod chart;
+pub mod interval;
 pub mod page;
 
+pub use self::interval::SECONDS_MIN;
 use crate::report::units;
 use crate::results::{Results, StageResult};
 use crate::verdict::threshold::Op;
-
-/// Seconds that are drawn together.
-pub const BLOCK: usize = 5;
-/// Repetitions of the bootstrap.
-const DRAWS: usize = 2_000;
-/// Fewer seconds than this have no interval.
-pub const SECONDS_MIN: usize = 10;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,7 +267,7 @@ fn change_of_stage(metric: Metric, before: &StageResult, after: &StageResult) ->
         return Some(change(&before.name, metric, share(before)?, share(after)?, None));
     }
     let (base, new) = (seconds(metric, before)?, seconds(metric, after)?);
-    let interval = bootstrap(&base, &new);
+    let interval = interval::of_change(&base, &new);
     let found = change(&before.name, metric, median(base), median(new), interval);
     Some(Change { noise: noise(metric, before).max(noise(metric, after)), ..found })
 }
@@ -322,59 +315,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     crate::analysis::trend::median(&mut values)
 }
 
-/// The 95 % interval of the change in percent; none for too few seconds.
-fn bootstrap(base: &[f64], new: &[f64]) -> Option<(f64, f64)> {
-    if base.len().min(new.len()) < SECONDS_MIN {
-        return None;
-    }
-    // Fixed, so that the same two runs always compare the same.
-    let mut seed = 0x9E37_79B9_7F4A_7C15;
-    let mut changes: Vec<f64> = (0..DRAWS)
-        .map(|_| percent(median(drawn(base, &mut seed)), median(drawn(new, &mut seed))))
-        .filter(|change| change.is_finite())
-        .collect();
-    changes.sort_by(f64::total_cmp);
-    let at = |share: f64| changes.get((changes.len() as f64 * share) as usize).copied();
-    Some((at(0.025)?, at(0.975)?))
-}
-
-/// As many values, in blocks of neighbours that begin anywhere; the end continues at the start.
-fn drawn(values: &[f64], seed: &mut u64) -> Vec<f64> {
-    let mut drawn = Vec::with_capacity(values.len() + BLOCK);
-    while drawn.len() < values.len() {
-        let start = random(seed) as usize % values.len();
-        drawn.extend((0..BLOCK).map(|offset| values[(start + offset) % values.len()]));
-    }
-    drawn.truncate(values.len());
-    drawn
-}
-
-/// xorshift64*: enough for drawing, and the same everywhere.
-fn random(seed: &mut u64) -> u64 {
-    *seed ^= *seed >> 12;
-    *seed ^= *seed << 25;
-    *seed ^= *seed >> 27;
-    seed.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn restless(middle: f64, seed: u64, n: usize) -> Vec<f64> {
-        let mut seed = seed;
-        (0..n).map(|_| middle * (0.8 + 0.4 * (random(&mut seed) % 1_000) as f64 / 1e3)).collect()
-    }
-
-    #[test]
-    fn a_real_change_is_certain_and_none_is_not() {
-        let base = restless(100.0, 7, 60);
-        let (low, high) = bootstrap(&base, &restless(100.0, 99, 60)).expect("enough seconds");
-        assert!(low < 0.0 && high > 0.0, "{low} {high}");
-        let (low, high) = bootstrap(&base, &restless(130.0, 99, 60)).expect("enough seconds");
-        assert!(low > 10.0 && high < 50.0, "{low} {high}");
-        assert_eq!(bootstrap(&base[..9], &base), None);
-    }
 
     #[test]
     fn a_condition_breaks_only_on_a_certain_change_beyond_it() {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{BLOCK, Change, FailOn, Metric, SECONDS_MIN, chart, compare, differences};
+use super::interval::BATCHES;
+use super::{Change, FailOn, Metric, SECONDS_MIN, chart, compare, differences};
 use crate::report::charts::{Chart, canvas};
 use crate::report::document::{
     Block, Cell, Document, Headline, Mood, Notice, Section, Stamp, Table,
@@ -233,16 +234,15 @@ fn table(changes: &[Change], conditions: &[FailOn]) -> Block {
 fn method() -> Block {
     Block::Text(format!(
         "Compared is the median second of each stage's hold phase: the median of the p50 of every \
-         whole second, of its p99, of its answers. The interval is a moving-block bootstrap: both \
-         runs' seconds are drawn anew 2,000 times, {BLOCK} neighbours at a time, and the middle 95 % \
-         of the changes is the interval. Blocks, because neighbouring seconds are not independent \
-         (a pause of the server lasts several), which a rank test such as Mann-Whitney takes for \
-         granted; and an interval says by how much, not only that. A change is certain if its \
+         whole second, of its p99, of its answers. Its interval comes from the medians of {BATCHES} \
+         stretches of each hold phase: how far they lie apart, with Student's t for their small \
+         number (the method of batch means). Stretches, because neighbouring seconds are not \
+         independent (a pause of the server lasts several), which a rank test such as Mann-Whitney \
+         takes for granted; and an interval says by how much, not only that. A change is certain if its \
          interval does not contain 0 % and it is more than one step of the scale that a second's \
          latencies are known on ({:.2} %), and more than either run's slip at that percentile: what \
          the generator and its host added by themselves differs from run to run, and no server has a \
-         part in it. Under {SECONDS_MIN} whole seconds there is no interval, \
-         and nothing is certain. Of equal runs, one interval in twenty misses 0 % by chance: the word \
+         part in it. Under {SECONDS_MIN} whole seconds there is no interval, and nothing is certain. Of equal runs, one interval in twenty misses 0 % by chance: the word \
          on top is about the top stage, and a single certain figure of another stage is no finding.",
         Metric::P99.resolution_percent()
     ))
