@@ -1,8 +1,12 @@
 //! The commands on finished runs, on made-up logs and results.
 
 mod report_support;
+#[path = "../../loadgen/tests/support/venv.rs"]
+mod venv;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
@@ -82,6 +86,59 @@ fn the_interval_log_is_read_by_the_library_and_has_every_answer() {
     }
     let answered = run.made().requests.iter().filter(|request| request.outcome.is_ok()).count();
     assert_eq!(all.len(), answered as u64);
+}
+
+#[test]
+fn the_interval_log_is_read_by_another_language_with_the_same_figures() {
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("venv-hdrhistogram");
+    let python = match venv::environment(&peers.join("requirements.txt"), &venv) {
+        Ok(python) => python,
+        Err(why) => {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true and {why}");
+            return eprintln!("SKIPPED, NOT TESTED: HdrHistogram_py reads our logs: {why}");
+        }
+    };
+    let run = run(&small());
+    let file = run.dir.path().join("response.hlog");
+    std::fs::write(&file, dumped(&run.log(), dump::Format::Hlog)).expect("writes");
+    let read = Command::new(python).arg(peers.join("read_hlog.py")).arg(&file).output();
+    let read = read.expect("python runs");
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let read: serde_json::Value = serde_json::from_slice(&read.stdout).expect("is JSON");
+
+    let log = latlog::LogReader::open(&run.log()).expect("is a log");
+    let start = log.header().start;
+    let start_s = read["start_s"].as_f64().expect("a number");
+    assert!((start_s - start.real_ns as f64 / 1e9).abs() < 1e-3, "{start_s}");
+    let mut all = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 2).expect("bounds");
+    let mut by_second: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for request in run.made().requests.iter().filter(|request| request.outcome.is_ok()) {
+        let response_us = request.response_ns() / 1_000;
+        all.record(response_us).expect("fits");
+        let second = (request.done_ns - start.mono_ns) / 1_000_000_000;
+        let (count, max) = by_second.entry(second).or_default();
+        (*count, *max) = (*count + 1, response_us.max(*max));
+    }
+    assert_eq!(read["count"], all.len());
+    for (percentile, quantile) in
+        [("50", 0.5), ("90", 0.9), ("99", 0.99), ("99.9", 0.999), ("100", 1.0)]
+    {
+        // They round the rank to the nearest one, our library up: the value of their rank.
+        let rank = (quantile * all.len() as f64 + 0.5).floor();
+        let own = all.value_at_quantile((rank - 0.5) / all.len() as f64);
+        assert_eq!(read["percentiles"][percentile], own, "p{percentile}");
+    }
+    let intervals = read["intervals"].as_array().expect("a list");
+    assert_eq!(intervals.len(), by_second.len());
+    for (interval, (second, (count, max))) in intervals.iter().zip(by_second) {
+        assert_eq!(interval["count"], count, "second {second}");
+        let read_max = interval["max"].as_u64().expect("a number");
+        assert!(all.equivalent(read_max, max), "second {second}: {read_max} and {max}");
+        let width_ms = interval["end_ms"].as_f64().expect("end")
+            - interval["start_ms"].as_f64().expect("start");
+        assert_eq!(width_ms, 1_000.0, "second {second}");
+    }
 }
 
 /// Decodes base64, so that the test needs no crate for it.

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::venv;
+
 /// Longest wait for something that has to come.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at it.
@@ -241,47 +243,14 @@ fn scripts() -> PathBuf {
 
 /// The interpreter, if there is one.
 pub fn python3() -> Option<&'static str> {
-    let found = Command::new("python3").arg("--version").output().is_ok_and(|o| o.status.success());
-    if !found {
-        skip("there is no python3");
-    }
-    found.then_some("python3")
+    venv::interpreter().inspect_err(|why| skip(why)).ok()
 }
 
 /// The interpreter of a virtual environment with pinned requirements, made once and then kept.
 fn environment(requirements: &str) -> Option<PathBuf> {
-    static MAKING: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
-    let _one_of_a_kind = MAKING[usize::from(requirements.contains("-2"))].lock();
-    let pins = scripts().join(requirements);
-    let wanted = std::fs::read_to_string(&pins).expect("there");
     let dir = tmp().join(requirements.replace("requirements", "venv").replace(".txt", ""));
-    let (python, seal) = (dir.join("bin/python"), dir.join("complete.txt"));
-    if std::fs::read_to_string(&seal).is_ok_and(|made| made == wanted) {
-        return Some(python);
-    }
-    let base = python3()?;
-    let _ = std::fs::remove_dir_all(&dir);
-    let run = |command: &mut Command| {
-        let output = command.output().map_err(|e| e.to_string())?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(text) }
-    };
-    let made = run(Command::new(base).args(["-m", "venv"]).arg(&dir)).and_then(|()| {
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
-        run(pip.arg(&pins))
-    });
-    match made {
-        Ok(()) => {
-            std::fs::write(&seal, wanted).expect("writable");
-            Some(python)
-        }
-        Err(cause) => {
-            let last = cause.trim().lines().last().unwrap_or_default().to_owned();
-            skip(&format!("{requirements} cannot be installed: {last}"));
-            None
-        }
-    }
+    let made = venv::environment(&scripts().join(requirements), &dir);
+    made.inspect_err(|cause| skip(&format!("{requirements} cannot be installed: {cause}"))).ok()
 }
 
 /// Adds a row to the table; called before the assertion, so that the table shows what was found.

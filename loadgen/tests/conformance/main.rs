@@ -7,6 +7,8 @@
 
 #[path = "../support/certs.rs"]
 mod certs;
+#[path = "../support/venv.rs"]
+mod venv;
 
 mod awkward;
 mod basics;
