@@ -6,7 +6,7 @@
 //! stretches are so far less, and the longer the run, the less.
 //!
 //! A bootstrap of blocks of five seconds takes such short series for surer than they are: of equal runs
-//! with 10 seconds, one interval in six missed 0 % without any likeness of neighbours, and one in four
+//! with 10 seconds, one interval in seven missed 0 % without any likeness of neighbours, and one in five
 //! with as much as [`tests`] give them (docs/journal/compare.md).
 
 /// Stretches of a run. More of them make narrower intervals, and stretches that are more alike.
