@@ -52,6 +52,7 @@ pub struct WorkerSamples {
     last: Option<Sample>,
     reap_lag_ns_max: Option<u64>,
     turn_ns_max: Option<u64>,
+    debt_ns_max: Option<u64>,
     rss_bytes_max: u64,
 }
 
@@ -95,6 +96,7 @@ impl Samples {
             state.reap_lag_ns_max =
                 state.reap_lag_ns_max.max(fields.get(sample, "reap_lag_ns_max"));
             state.turn_ns_max = state.turn_ns_max.max(fields.get(sample, "turn_ns_max"));
+            state.debt_ns_max = state.debt_ns_max.max(fields.get(sample, "debt_ns_max"));
             state.first_in_hold.get_or_insert_with(|| sample.clone());
             state.last_in_hold = Some(sample.clone());
         }
@@ -176,6 +178,7 @@ impl WorkerSamples {
             last: None,
             reap_lag_ns_max: None,
             turn_ns_max: None,
+            debt_ns_max: None,
             rss_bytes_max: 0,
         }
     }
@@ -201,6 +204,7 @@ impl WorkerSamples {
             sent: growth("sent").unwrap_or(0),
             turn_ns_max: self.turn_ns_max,
             reap_lag_ns_max: self.reap_lag_ns_max,
+            debt_ns_max: self.debt_ns_max,
             enobufs: growth("enobufs").unwrap_or(0),
             send_buffer_waits: growth("send_buffer_waits").unwrap_or(0),
             log_lost_records: last("log_lost_records").unwrap_or(0),
@@ -234,6 +238,20 @@ mod tests {
         let mut samples = Samples::new(buckets, Some(hold));
         samples.describe(0, "h", Fields::new(["tcp_open", "cpu_ns", "sent", "log_lost_records"]));
         samples
+    }
+
+    #[test]
+    fn the_greatest_mark_of_the_hold_phase_counts_and_none_is_none() {
+        let mut samples = samples();
+        samples.describe(1, "h", Fields::new(["turn_ns_max", "debt_ns_max"]));
+        for (second, marks) in [(0, [900, 900]), (1, [5, 7]), (2, [9, 3])] {
+            let sample = Sample { at_ns: second * SECOND_NS, values: marks.to_vec() };
+            samples.feed(1, 0, &sample);
+            samples.feed(0, 0, &Sample { values: vec![0; 4], ..sample });
+        }
+        let marks = |worker: &WorkerResult| (worker.turn_ns_max, worker.debt_ns_max);
+        let marks: Vec<_> = samples.workers().iter().map(marks).collect();
+        assert_eq!(marks, [(None, None), (Some(9), Some(7))]);
     }
 
     fn sample(at_ns: u64, values: [u64; 4]) -> Sample {

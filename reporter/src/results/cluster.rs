@@ -184,6 +184,9 @@ pub struct WorkerResult {
     pub turn_ns_max: Option<u64>,
     /// Longest delay between a completion and its handling.
     pub reap_lag_ns_max: Option<u64>,
+    /// Age of the oldest request that was due while no session was free; `null`: not known.
+    #[serde(default)]
+    pub debt_ns_max: Option<u64>,
     /// Receives that found no buffer.
     pub enobufs: u64,
     /// Sends that had to wait.

@@ -13,7 +13,8 @@ use crate::analysis::replicas::cpu_cores;
 use crate::analysis::stage::Stage;
 use crate::analysis::{Analysis, balancer};
 use crate::results::{
-    BalancerResult, Finding, RESULTS_VERSION, Results, ServerResult, Severity, StageResult, Verdict,
+    BalancerResult, Finding, RESULTS_VERSION, Results, ServerResult, Severity, StageResult,
+    Verdict, WorkerResult,
 };
 use validity::StageFacts;
 
@@ -163,6 +164,9 @@ fn facts(
     let whole = |column: &str| analysis.host.growth(column, record.start_ns, record.end_ns);
     let shares = host_shares(analysis, stage, merged.frame.hold);
     let total = |name: &str| merged.samples.total(name).unwrap_or(0);
+    let most = |of: fn(&WorkerResult) -> Option<u64>| {
+        stage.generator.per_worker.iter().filter_map(of).max()
+    };
     Some(StageFacts {
         name: record.name.clone(),
         judged: judged == Some(record.name.as_str()),
@@ -176,7 +180,9 @@ fn facts(
         slip_p99_ns: result.slip_ns.as_ref().map(|slip| slip.p99),
         p99_limit_ns,
         worker_cpu_share: stage.generator.cpu_share,
-        reap_lag_ns_max: stage.generator.per_worker.iter().filter_map(|w| w.reap_lag_ns_max).max(),
+        reap_lag_ns_max: most(|worker| worker.reap_lag_ns_max),
+        turn_ns_max: most(|worker| worker.turn_ns_max),
+        debt_ns_max: most(|worker| worker.debt_ns_max),
         offered: result.requests.offered,
         dropped: result.requests.dropped,
         disordered: merged.tally.disordered,
@@ -185,6 +191,9 @@ fn facts(
         log_lost_records: total("log_lost_records"),
         enobufs: total("enobufs"),
         completions: total("completions"),
+        cq_overflow: total("cq_overflow"),
+        send_buffer_waits: total("send_buffer_waits"),
+        sent: total("sent"),
         planned: record.connections,
         tcp_open_peak: result.connections.tcp_open_peak,
         connect_failures: result.connect_failures.clone(),

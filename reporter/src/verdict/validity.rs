@@ -4,23 +4,19 @@
 //! A finding on the stage that the thresholds judge makes the run invalid if the rule says that
 //! its figures are not the server's; on another stage it makes that stage's figures suspect.
 
+mod generator;
+
 use std::collections::BTreeMap;
 
+pub use self::generator::{
+    buffers, completion_queue, drops, generator_cpu, log_lost, reap_lag, send_buffers,
+    sessions_busy, slip, turn,
+};
 use crate::report::units;
 use crate::results::{BalancerResult, Finding, LogResult, Severity};
 
-/// Busiest worker's CPU share from which it has no reserve.
-pub const CPU_CEILING: f64 = 0.95;
-/// Share of the response p99 from which slip p99 is comparable to it.
-pub const SLIP_COMPARABLE: f64 = 0.5;
 /// Share of the p99 limit from which a delay of the generator is material.
 pub const MATERIAL: f64 = 0.1;
-/// Share of offered requests that may be dropped before a stage's figures are doubtful.
-pub const DROPS_SUSPECT: f64 = 0.001;
-/// The same before they are not to be believed.
-pub const DROPS_INVALID: f64 = 0.01;
-/// Share of completions that may find no buffer.
-pub const ENOBUFS_SHARE: f64 = 0.01;
 /// Share of connects that may need a second SYN.
 pub const SYN_RETRANSMITS_SHARE: f64 = 0.001;
 /// Share of the planned connections that must have been open for the stage to be what it says.
@@ -66,6 +62,10 @@ pub struct StageFacts {
     pub worker_cpu_share: Option<f64>,
     /// Longest delay from a completion to its handling.
     pub reap_lag_ns_max: Option<u64>,
+    /// Longest turn of a worker, sleep not counted.
+    pub turn_ns_max: Option<u64>,
+    /// Age of the oldest request that was due while no session was free.
+    pub debt_ns_max: Option<u64>,
     /// Load requests due in the hold phase.
     pub offered: u64,
     /// Those never sent.
@@ -82,6 +82,12 @@ pub struct StageFacts {
     pub enobufs: u64,
     /// Completions, whole stage.
     pub completions: u64,
+    /// Completions that did not fit their queue, whole stage.
+    pub cq_overflow: u64,
+    /// Requests that waited for a send buffer, whole stage.
+    pub send_buffer_waits: u64,
+    /// Load requests sent, whole stage.
+    pub sent: u64,
     /// Connections asked for.
     pub planned: u64,
     /// The most TCP connections open.
@@ -108,16 +114,20 @@ pub struct StageFacts {
 
 /// All findings of a stage.
 pub fn stage(facts: &StageFacts) -> Vec<Finding> {
-    let rules: [fn(&StageFacts) -> Option<Finding>; 14] = [
+    let rules: [fn(&StageFacts) -> Option<Finding>; 18] = [
         local_failures,
         exit_code,
         no_hold,
         slip,
+        sessions_busy,
         generator_cpu,
+        turn,
         reap_lag,
         drops,
         connections,
         buffers,
+        send_buffers,
+        completion_queue,
         tcp_queues,
         clock,
         host_cpu,
@@ -200,81 +210,6 @@ pub fn no_hold(facts: &StageFacts) -> Option<Finding> {
     facts.finding("no_hold", facts.falsified(), because, "See whether the ramp ever completed.")
 }
 
-/// Most of the latency is the generator's own delay.
-pub fn slip(facts: &StageFacts) -> Option<Finding> {
-    let (slip, response) = (facts.slip_p99_ns?, facts.response_p99_ns?);
-    if (slip as f64) < response as f64 * SLIP_COMPARABLE {
-        return None;
-    }
-    let material = slip as f64 >= facts.material_ns();
-    // Without the servers' part the comparison says nothing below a clock tick or so.
-    if !material && slip < 1_000_000 {
-        return None;
-    }
-    let severity = if material { facts.falsified() } else { Severity::Note };
-    let because = format!(
-        "slip p99 {} beside response p99 {}: {}",
-        units::duration(slip),
-        units::duration(response),
-        if material {
-            "requests left the generator late, and the latency is partly its own"
-        } else {
-            "comparable, and small against the limit"
-        }
-    );
-    let next = "Compare slip and service; give the generator more cores or a host of its own.";
-    facts.finding("slip", severity, because, next)
-}
-
-/// A worker has no CPU left.
-pub fn generator_cpu(facts: &StageFacts) -> Option<Finding> {
-    let share = facts.worker_cpu_share.filter(|share| *share >= CPU_CEILING)?;
-    let slip = facts.slip_p99_ns.unwrap_or(0);
-    let late = slip as f64 >= facts.material_ns();
-    let severity = if late { facts.falsified() } else { Severity::Note };
-    let because = format!(
-        "the busiest worker used {:.0} % of its core, with slip p99 {}",
-        share * 100.0,
-        units::duration(slip)
-    );
-    let next = "Add workers (--workers), cores, or a second generator host.";
-    facts.finding("generator_cpu", severity, because, next)
-}
-
-/// Completions waited before they were seen: service times contain it.
-pub fn reap_lag(facts: &StageFacts) -> Option<Finding> {
-    let lag = facts.reap_lag_ns_max.filter(|lag| *lag as f64 >= facts.material_ns())?;
-    let because = format!(
-        "a completion waited {} for its worker; that time counts as the server's",
-        units::duration(lag)
-    );
-    let next = "See the workers' longest turn and what else ran on their cores.";
-    facts.finding("reap_lag", Severity::Suspect, because, next)
-}
-
-/// The generator did not send what was due.
-pub fn drops(facts: &StageFacts) -> Option<Finding> {
-    if facts.dropped == 0 || facts.disturbed {
-        return None;
-    }
-    let share = facts.dropped as f64 / facts.offered.max(1) as f64;
-    let severity = if share >= DROPS_INVALID {
-        facts.falsified()
-    } else if share >= DROPS_SUSPECT {
-        Severity::Suspect
-    } else {
-        Severity::Note
-    };
-    let because = format!(
-        "{} of {} due requests were never sent ({}); they count as not answered",
-        units::count(facts.dropped),
-        units::count(facts.offered),
-        units::share(share)
-    );
-    let next = "See whether sessions were missing or the generator was behind (slip, worker CPU).";
-    facts.finding("drops", severity, because, next)
-}
-
 /// The planned connections were not reached, because of this side.
 pub fn connections(facts: &StageFacts) -> Option<Finding> {
     // With blocks missing, the samples of a worker may be among them.
@@ -331,22 +266,6 @@ pub fn local_failures(facts: &StageFacts) -> Option<Finding> {
     );
     let next = "Add source addresses (--sources), see net.ipv4.ip_local_port_range and TIME_WAIT.";
     facts.finding("no_address", severity, because, next)
-}
-
-/// Receives found no buffer again and again.
-pub fn buffers(facts: &StageFacts) -> Option<Finding> {
-    let share = facts.enobufs as f64 / facts.completions.max(1) as f64;
-    if facts.enobufs < 100 || share < ENOBUFS_SHARE {
-        return None;
-    }
-    let because = format!(
-        "{} of {} completions found no receive buffer ({})",
-        units::count(facts.enobufs),
-        units::count(facts.completions),
-        units::share(share)
-    );
-    let next = "More receive buffers a worker, or more workers.";
-    facts.finding("enobufs", Severity::Suspect, because, next)
 }
 
 /// The host's TCP lost SYNs or refused to queue connections.
@@ -440,19 +359,6 @@ pub fn host_steal(facts: &StageFacts) -> Option<Finding> {
         format!("the hypervisor took {:.1} % of the CPU time in the hold phase", steal * 100.0);
     let next = "Use a host without neighbours.";
     facts.finding("host_steal", Severity::Suspect, because, next)
-}
-
-/// Workers could not hand their records to the log.
-pub fn log_lost(facts: &StageFacts) -> Option<Finding> {
-    if facts.log_lost_records == 0 {
-        return None;
-    }
-    let because = format!(
-        "{} records did not reach the log, so the counts are too small",
-        units::count(facts.log_lost_records)
-    );
-    let next = "See the disk's write rate and its free space.";
-    facts.finding("log_lost", facts.falsified(), because, next)
 }
 
 /// The log is not whole.

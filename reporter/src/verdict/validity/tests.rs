@@ -14,6 +14,9 @@ fn sound() -> StageFacts {
         p99_limit_ns: 5e8,
         worker_cpu_share: Some(0.6),
         reap_lag_ns_max: Some(3_000_000),
+        turn_ns_max: Some(4_000_000),
+        debt_ns_max: Some(0),
+        sent: 120_000,
         offered: 100_000,
         records: 120_000,
         logs: vec![log()],
@@ -94,6 +97,80 @@ fn slip_counts_if_it_is_comparable_and_material() {
         facts.response_p99_ns = Some(400_000_000);
     };
     assert_eq!(spoken(beside_a_slow_server), []);
+}
+
+/// Requests that are 80 ms late, of a response of 100 ms, because no session was free for 200 ms.
+fn short_of_sessions(facts: &mut StageFacts) {
+    facts.slip_p99_ns = Some(80_000_000);
+    facts.response_p99_ns = Some(100_000_000);
+    facts.debt_ns_max = Some(200_000_000);
+}
+
+#[test]
+fn waiting_for_a_free_session_is_the_servers_doing() {
+    assert_eq!(spoken(short_of_sessions), only("sessions_busy", Severity::Suspect));
+    let overloaded = |facts: &mut StageFacts| {
+        short_of_sessions(facts);
+        facts.dropped = 5_000;
+    };
+    let both = [
+        ("sessions_busy".to_owned(), Severity::Suspect),
+        only("drops", Severity::Suspect).remove(0),
+    ];
+    assert_eq!(spoken(overloaded), both);
+}
+
+#[test]
+fn a_generator_that_was_busy_itself_has_no_excuse_in_busy_sessions() {
+    let excuses: [fn(&mut StageFacts); 7] = [
+        |facts| facts.debt_ns_max = Some(70_000_000),
+        |facts| facts.debt_ns_max = None,
+        |facts| facts.worker_cpu_share = Some(0.96),
+        |facts| facts.reap_lag_ns_max = Some(60_000_000),
+        |facts| facts.turn_ns_max = Some(60_000_000),
+        |facts| facts.host_busy_share = Some(0.97),
+        |facts| facts.host_busy_share = None,
+    ];
+    for (number, excuse) in excuses.into_iter().enumerate() {
+        let found = spoken(|facts| {
+            short_of_sessions(facts);
+            facts.dropped = 5_000;
+            excuse(facts);
+        });
+        let has = |rule: &str, severity| found.contains(&(rule.to_owned(), severity));
+        assert!(has("slip", Severity::Invalid), "{number}: {found:?}");
+        assert!(!has("sessions_busy", Severity::Suspect), "{number}: {found:?}");
+        // Without slip's measure, any material debt tells that sessions were busy.
+        assert!(number == 0 || has("drops", Severity::Invalid), "{number}: {found:?}");
+    }
+}
+
+#[test]
+fn a_long_turn_counts_together_with_slip() {
+    let long = |facts: &mut StageFacts| facts.turn_ns_max = Some(60_000_000);
+    assert_eq!(spoken(long), only("turn", Severity::Note));
+    let late = |facts: &mut StageFacts| {
+        long(facts);
+        facts.slip_p99_ns = Some(60_000_000);
+        facts.response_p99_ns = Some(400_000_000);
+    };
+    assert_eq!(spoken(late), only("turn", Severity::Suspect));
+    assert_eq!(spoken(|facts| facts.turn_ns_max = Some(49_000_000)), []);
+}
+
+#[test]
+fn limits_of_the_generator_count_in_a_storm_only() {
+    let found = spoken(|facts| facts.send_buffer_waits = 2_000);
+    assert_eq!(found, only("send_buffers", Severity::Suspect));
+    assert_eq!(spoken(|facts| facts.send_buffer_waits = 1_000), []);
+    let found = spoken(|facts| facts.cq_overflow = 20_000);
+    assert_eq!(found, only("cq_overflow", Severity::Suspect));
+    assert_eq!(spoken(|facts| facts.cq_overflow = 5_000), []);
+    let few = |facts: &mut StageFacts| {
+        (facts.sent, facts.completions) = (50, 50);
+        (facts.send_buffer_waits, facts.cq_overflow, facts.enobufs) = (50, 50, 50);
+    };
+    assert_eq!(spoken(few), []);
 }
 
 #[test]
