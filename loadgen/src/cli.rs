@@ -20,6 +20,8 @@ Examples:
       as many plain HTTP requests as 512 connections carry (says nothing about latency under load)
   loadgen -c 100 -r 500 tcp://127.0.0.1:5555
       newline-delimited JSON-RPC over TCP
+  loadgen -c 100 -r 500 http+unix:/run/mcp.sock:/mcp
+      MCP over a socket of this host
   loadgen -c 1000 --ca ca.pem https://10.0.0.5:8443/mcp wss://10.0.0.5:8443/ws
       the same inside TLS, whose handshakes are counted and timed apart
   loadgen -c 1000 --stage 30s@500 --stage 60s@500..5000 --stage 60s@5000..8000/4 http://...
@@ -41,7 +43,9 @@ spoiled (its log is incomplete); 4 this host lacks something; 130 interrupted, r
 #[command(name = "loadgen", version, about, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// Addresses under test: http://host:port/path or tcp://host:port (JSON-RPC, one message a
-    /// line); ws:// for WebSocket; https://, wss:// and tls:// are the same inside TLS
+    /// line); ws:// for WebSocket; https://, wss:// and tls:// are the same inside TLS.
+    /// http+unix:/run/mcp.sock:/path and unix:/run/mcp.sock are HTTP and lines over a socket in the file
+    /// system (Host: localhost); what is said of TCP connections then counts these
     #[arg(required_unless_present_any = ["probe", "scenario", "relay"], value_name = "TARGET")]
     pub targets: Vec<String>,
 

@@ -5,7 +5,6 @@ mod events;
 mod stream;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use wire::client::{Answer, Event, Exchange, Side};
@@ -18,6 +17,7 @@ use crate::mix::Mix;
 use crate::ops::Op;
 use crate::plan::target::{Framing, TargetUrl};
 use crate::plan::{Target, Work};
+use crate::ring::Address;
 use events::{Events, token_of};
 use stream::Stream;
 
@@ -71,7 +71,7 @@ const TLS_RECORDS: [[u8; 2]; 2] = [[0x15, 0x03], [0x16, 0x03]];
 /// [`Unusable`].
 pub fn discover(
     url: &TargetUrl,
-    address: Option<SocketAddr>,
+    address: Option<Address>,
     wanted: Wanted,
     work: &mut Work,
     tool_named: bool,

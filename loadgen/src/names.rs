@@ -6,7 +6,7 @@
 //! its name, for the Host header and the certificate.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crossbeam::channel::{Receiver, unbounded};
 
 use crate::plan::Target;
 use crate::plan::target::TargetUrl;
+use crate::ring::Address;
 
 /// Between two questions, where nothing else is wanted.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ pub fn expand(urls: &[TargetUrl]) -> Result<Vec<TargetUrl>, String> {
             .resolve()
             .map_err(|e| format!("cannot resolve '{}' ({e}): check the name", url.host))?;
         for address in in_order(addresses) {
-            let own = url.at(address.ip());
+            let own = url.at(&address);
             if !all.contains(&own) {
                 all.push(own);
             }
@@ -50,7 +51,7 @@ pub fn expand(urls: &[TargetUrl]) -> Result<Vec<TargetUrl>, String> {
     }
 }
 
-fn in_order(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+fn in_order(mut addresses: Vec<Address>) -> Vec<Address> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses
@@ -81,20 +82,19 @@ pub struct Finder<R, A> {
 
 impl<R, A> Finder<R, A>
 where
-    R: Fn(&TargetUrl) -> io::Result<Vec<SocketAddr>>,
-    A: FnMut(&TargetUrl, SocketAddr) -> Result<Target, String>,
+    R: Fn(&TargetUrl) -> io::Result<Vec<Address>>,
+    A: FnMut(&TargetUrl, &Address) -> Result<Target, String>,
 {
     /// What is there now; `None` where the resolver failed, which says nothing about the targets.
     pub fn find(&mut self) -> Option<Found> {
         let (mut targets, mut left_out): (Vec<Target>, _) = (Vec::new(), Vec::new());
         for url in &self.urls {
             for address in in_order((self.resolve)(url).ok()?) {
-                let own = if self.by_address { url.at(address.ip()) } else { url.clone() };
+                let own = if self.by_address { url.at(&address) } else { url.clone() };
                 let same = |t: &&Target| t.url == own && t.address == address;
                 let mut of_url = self.known.iter().filter(|t| t.url == own);
                 // As at the start, the other family of a name's addresses is left alone.
-                let foreign =
-                    of_url.next().is_some_and(|t| t.address.is_ipv4() != address.is_ipv4());
+                let foreign = of_url.next().is_some_and(|t| t.address.family() != address.family());
                 if foreign || targets.iter().any(|t| same(&t)) {
                     continue;
                 }
@@ -102,12 +102,12 @@ where
                     targets.push(known.clone());
                     continue;
                 }
-                match (self.ask)(&own, address) {
+                match (self.ask)(&own, &address) {
                     Ok(target) => {
                         self.known.push(target.clone());
                         targets.push(target);
                     }
-                    Err(cause) => left_out.push(format!("{}: {cause}", address.ip())),
+                    Err(cause) => left_out.push(format!("{address}: {cause}")),
                 }
             }
         }
@@ -165,7 +165,7 @@ impl Drop for Names {
 
 /// Whether a target has a name that may have other addresses later.
 pub fn has_name(url: &TargetUrl) -> bool {
-    url.host.parse::<IpAddr>().is_err()
+    url.socket.is_none() && url.host.parse::<IpAddr>().is_err()
 }
 
 #[cfg(test)]
@@ -173,6 +173,7 @@ mod tests {
     use super::*;
     use crate::dialect::Dialect;
     use std::cell::RefCell;
+    use std::net::SocketAddr;
 
     #[test]
     fn each_address_is_a_target_once_and_a_name_without_one_is_named() {
@@ -189,7 +190,7 @@ mod tests {
         assert!(expand(&tls).expect_err("is refused").contains("TLS"));
     }
 
-    fn at(url: &TargetUrl, address: SocketAddr) -> Target {
+    fn at(url: &TargetUrl, address: Address) -> Target {
         let (url, dialect) = (url.clone(), Dialect::Http);
         Target { url, address, dialect, wrapping: None, terms: None, one_of_several: true }
     }
@@ -197,27 +198,28 @@ mod tests {
     #[test]
     fn what_a_name_has_is_followed_as_its_resolver_says() {
         let url: TargetUrl = "http://server:81/mcp".parse().expect("is a target");
-        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let address = |text: &str| Address::Ip(text.parse::<SocketAddr>().expect("an address"));
         let answer = RefCell::new(None);
         let mut asked = Vec::new();
         let mut finder = Finder {
             urls: vec![url.clone()],
             by_address: false,
             known: vec![at(&url, address("10.0.0.1:81"))],
-            resolve: |_: &TargetUrl| -> io::Result<Vec<SocketAddr>> {
+            resolve: |_: &TargetUrl| -> io::Result<Vec<Address>> {
                 answer.borrow().clone().ok_or_else(|| io::Error::other("no answer"))
             },
-            ask: |url: &TargetUrl, address: SocketAddr| {
-                asked.push(address);
-                let dead = address.ip().to_string() == "10.0.0.3";
-                if dead { Err("refused".into()) } else { Ok(at(url, address)) }
+            ask: |url: &TargetUrl, address: &Address| {
+                asked.push(address.to_string());
+                let dead = address.to_string() == "10.0.0.3:81";
+                if dead { Err("refused".into()) } else { Ok(at(url, address.clone())) }
             },
         };
         assert!(finder.find().is_none(), "a resolver that fails says nothing");
         let mut finds = |addresses: &[&str]| {
             *answer.borrow_mut() = Some(addresses.iter().map(|text| address(text)).collect());
             let Found { targets, left_out } = finder.find().expect("it resolves");
-            let found: Vec<String> = targets.iter().map(|t| t.address.ip().to_string()).collect();
+            let found: Vec<String> =
+                targets.iter().map(|t| t.address.to_string().replace(":81", "")).collect();
             assert!(targets.iter().all(|t| t.url == url), "the name stays");
             (found.join(" "), left_out)
         };
@@ -226,11 +228,14 @@ mod tests {
         assert_eq!(finds(&joins), ("10.0.0.1 10.0.0.2".into(), none.clone()));
         assert_eq!(finds(&["10.0.0.2:81"]), ("10.0.0.2".into(), none.clone()));
         let with_dead = ["10.0.0.2:81", "10.0.0.3:81"];
-        let refused = vec!["10.0.0.3: refused".to_owned()];
+        let refused = vec!["10.0.0.3:81: refused".to_owned()];
         assert_eq!(finds(&with_dead), ("10.0.0.2".into(), refused.clone()));
         assert_eq!(finds(&with_dead), ("10.0.0.2".into(), refused), "and it is tried again");
         assert_eq!(finds(&["10.0.0.1:81"]), ("10.0.0.1".into(), none), "it was known");
-        let asked: Vec<String> = asked.iter().map(|a| a.ip().to_string()).collect();
-        assert_eq!(asked, ["10.0.0.2", "10.0.0.3", "10.0.0.3"], "only what is new is asked");
+        assert_eq!(
+            asked,
+            ["10.0.0.2:81", "10.0.0.3:81", "10.0.0.3:81"],
+            "only what is new is asked"
+        );
     }
 }

@@ -17,6 +17,7 @@ use crate::names::{self, Finder, Names};
 use crate::plan::host::Host;
 use crate::plan::target::{BadTarget, TargetUrl};
 use crate::plan::{PlainRequest, Plan, PlanError, Target, Work, engine, sources};
+use crate::ring::Address;
 
 /// Everything that a run needs.
 pub struct Setup {
@@ -138,8 +139,8 @@ fn follow_names(
     }
     let (known, mut work) = (plan.targets.clone(), plan.work.clone());
     let (tool_named, timeout) = (!cli.call.is_empty(), cli.timeout);
-    let ask = move |url: &TargetUrl, address| {
-        let asked = discover(url, Some(address), wanted, &mut work, tool_named, timeout);
+    let ask = move |url: &TargetUrl, address: &Address| {
+        let asked = discover(url, Some(address.clone()), wanted, &mut work, tool_named, timeout);
         let target = asked.map_err(|e| e.to_string())?;
         Ok(Target { one_of_several: names::has_name(url), ..target })
     };
@@ -223,16 +224,17 @@ pub fn ask_all(
     work: &mut Work,
 ) -> Result<Vec<Target>, Unusable> {
     let first = ask(cli, url, wanted, work)?;
-    let mut seen = vec![first.address];
+    let mut seen = vec![first.address.clone()];
     let mut targets = vec![first];
     for address in url.resolve().unwrap_or_default() {
-        if seen.contains(&address) || address.is_ipv4() != seen[0].is_ipv4() {
+        if seen.contains(&address) || address.family() != seen[0].family() {
             continue;
         }
-        seen.push(address);
-        match discover(url, Some(address), wanted, work, !cli.call.is_empty(), cli.timeout) {
+        seen.push(address.clone());
+        match discover(url, Some(address.clone()), wanted, work, !cli.call.is_empty(), cli.timeout)
+        {
             Ok(target) => targets.push(target),
-            Err(e) => eprintln!("loadgen: left out {}: {e}", address.ip()),
+            Err(e) => eprintln!("loadgen: left out {address}: {e}"),
         }
     }
     let several = targets.len() > 1;

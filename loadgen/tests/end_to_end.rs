@@ -254,6 +254,34 @@ fn a_name_is_followed_while_the_run_lasts() {
 }
 
 #[test]
+fn sockets_in_the_file_system_count_exactly() {
+    let place = Place::new();
+    let get = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+    for engine in ["auto", "epoll"] {
+        for (kind, scheme, path) in [(Kind::Mcp, "http+unix", ":/mcp"), (Kind::Lines, "unix", "")] {
+            let socket = place.path().join(format!("{engine}-{scheme}.sock"));
+            let counts = Server::start_socket(kind, &socket);
+            let url = format!("{scheme}:{}{path}", socket.display());
+            let json = place.json();
+            let json = json.to_str().expect("a path");
+            let ended = run(&["-c50", "-r400", "-d1s", "--json", json, "--engine", engine, &url]);
+            assert_eq!(ended.code, Some(0), "{url}: {ended}");
+            let summary = place.summary();
+            assert_eq!(count(&summary, "offered"), 400, "{url}: {ended}");
+            assert_eq!(count(&summary, "ok"), 400, "{url}: {ended}");
+            assert_eq!(summary["connections"]["tcp_open_peak"], 50, "{url}");
+            assert_eq!(summary["connections"]["session_alive_peak"], 50, "{url}");
+            assert_eq!(get(&counts.calls), 401, "{url}");
+            if kind == Kind::Mcp {
+                assert_eq!(get(&counts.deleted), get(&counts.opened), "{url}");
+            }
+        }
+    }
+    let nobody = format!("unix:{}", place.path().join("nobody.sock").display());
+    run(&["-c1", "-d1s", &nobody]).refused(2, &["there is no socket", "nobody.sock"]);
+}
+
+#[test]
 fn the_fast_target_counts_the_same() {
     let Some(target) = Target::fast(&[]) else { return };
     whole_run(&target.url);

@@ -3,7 +3,6 @@
 mod support;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
@@ -13,8 +12,8 @@ use loadgen::orders::Orders;
 use loadgen::plan::Plan;
 use loadgen::ring::sim::{Kernel, Script, SimClock, SimConfig, SimRing, Speaks, Style};
 use loadgen::ring::{
-    Completion, EpollRing, Handle, KernelRing, Op, Peer, QueueFull, RecvBuffer, Ring, RingConfig,
-    RingStats, SendBuffer, Source,
+    Address, Completion, EpollRing, Handle, KernelRing, Op, Peer, QueueFull, RecvBuffer, Ring,
+    RingConfig, RingStats, SendBuffer, Source,
 };
 use loadgen::setup::Setup;
 use loadgen::worker::{BLOCK_BYTES, LogLink, SPARE_BLOCKS, Sealed, Window, Worker};
@@ -33,7 +32,7 @@ fn uncounted<T>(f: impl FnOnce() -> T) -> T {
 }
 
 impl<R: Ring> Ring for Uncounted<R> {
-    fn add_peer(&mut self, address: SocketAddr) -> Peer {
+    fn add_peer(&mut self, address: &Address) -> Peer {
         self.0.add_peer(address)
     }
 

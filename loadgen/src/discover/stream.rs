@@ -1,17 +1,19 @@
 //! A blocking connection to a target that is being asked, with the same layers as under load.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::Socket;
 
 use crate::chance::fresh_seed;
 use crate::layer::{Failure, Layer, Progress, Scratch, Wrapping};
+use crate::ring::Address;
 use crate::summary::reason;
 
 /// See the module.
 pub(super) struct Stream {
-    tcp: TcpStream,
-    address: SocketAddr,
+    socket: Socket,
+    address: Address,
     layer: Option<Layer>,
     scratch: Scratch,
     /// Plain bytes that were received and not read yet.
@@ -22,24 +24,25 @@ pub(super) struct Stream {
 impl Stream {
     /// Connects to the first address that lets it, and shakes hands; else says why in a sentence.
     pub(super) fn connect(
-        addresses: &[SocketAddr],
+        addresses: &[Address],
         wrapping: Option<&Wrapping>,
         timeout: Duration,
     ) -> Result<Self, String> {
-        let (address, tcp) = connect(addresses, timeout)?;
-        let timed = tcp.set_read_timeout(Some(timeout)).and(tcp.set_write_timeout(Some(timeout)));
+        let (address, socket) = connect(addresses, timeout)?;
+        let timed =
+            socket.set_read_timeout(Some(timeout)).and(socket.set_write_timeout(Some(timeout)));
         timed.map_err(|e| format!("the connection failed: {e}"))?;
         let layer = wrapping.map(|w| Layer::begin(w, fresh_seed())).transpose();
         let layer = layer.map_err(|failure| words(&failure))?;
         let (scratch, plain) = (Scratch::default(), Vec::new());
-        let mut stream = Self { tcp, address, layer, scratch, plain, closed: false };
+        let mut stream = Self { socket, address, layer, scratch, plain, closed: false };
         stream.shake_hands().map_err(|e| stream.no_handshake(&e, timeout))?;
         Ok(stream)
     }
 
     /// Where it leads.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    pub(super) fn address(&self) -> Address {
+        self.address.clone()
     }
 
     /// What TLS agreed upon.
@@ -55,7 +58,7 @@ impl Stream {
     /// Sends a message.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.layer {
-            None => self.tcp.write_all(bytes),
+            None => self.socket.write_all(bytes),
             Some(layer) => {
                 layer.seal(bytes, &mut self.scratch);
                 self.flush()
@@ -66,7 +69,7 @@ impl Stream {
     /// Reads some bytes; 0 at the end.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.layer.is_none() {
-            return self.tcp.read(into);
+            return self.socket.read(into);
         }
         while self.plain.is_empty() && !self.closed {
             self.receive()?;
@@ -90,7 +93,7 @@ impl Stream {
 
     fn receive(&mut self) -> io::Result<()> {
         let mut chunk = [0; 4096];
-        let len = match self.tcp.read(&mut chunk) {
+        let len = match self.socket.read(&mut chunk) {
             Err(e) if e.kind() == ErrorKind::Interrupted => return Ok(()),
             other => other?,
         };
@@ -112,7 +115,7 @@ impl Stream {
         let mut chunk = [0; 4096];
         while layer.has_output() {
             let len = layer.take_output(&mut chunk);
-            self.tcp.write_all(&chunk[..len])?;
+            self.socket.write_all(&chunk[..len])?;
         }
         Ok(())
     }
@@ -153,17 +156,20 @@ fn words(failure: &Failure) -> String {
     }
 }
 
-fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(SocketAddr, TcpStream), String> {
+fn connect(addresses: &[Address], timeout: Duration) -> Result<(Address, Socket), String> {
     let mut cause = "the name has no address".to_owned();
-    for &address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(stream) => return Ok((address, stream)),
+    for address in addresses {
+        match crate::ring::connect(address, timeout) {
+            Ok(socket) => return Ok((address.clone(), socket)),
             Err(e) => {
                 cause = match e.kind() {
                     ErrorKind::ConnectionRefused => format!(
                         "connection refused by {address}: is the server running, and is this its \
                          port?"
                     ),
+                    ErrorKind::NotFound => {
+                        format!("there is no socket {address}: is the server running?")
+                    }
                     ErrorKind::TimedOut => {
                         format!(
                             "no answer from {address}: is it up, and does a firewall let you in?"

@@ -17,6 +17,7 @@ use crate::curve::{Curve, Segment, Stage, stepped_ramp};
 use crate::dialect::Dialect;
 use crate::layer::{Transport, Wrapping};
 use crate::mix::Mix;
+use crate::ring::Address;
 use crate::schedule::Arrivals;
 use crate::search::Threshold;
 use engine::{Choice, Sockets};
@@ -88,7 +89,7 @@ pub struct Target {
     /// As typed.
     pub url: TargetUrl,
     /// Where connections go.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What is spoken there, as found out.
     pub dialect: Dialect,
     /// What lies between a connection and its messages; nothing over TCP in clear.
@@ -102,9 +103,9 @@ pub struct Target {
 impl Target {
     /// As logs and reports call it: its URL, with the address where the name has several.
     pub fn name(&self) -> String {
-        match self.one_of_several {
-            true => format!("{}#{}", self.url, self.address.ip()),
-            false => self.url.to_string(),
+        match self.address.ip().filter(|_| self.one_of_several) {
+            Some(address) => format!("{}#{}", self.url, address.ip()),
+            None => self.url.to_string(),
         }
     }
 }
@@ -489,12 +490,15 @@ fn sources(
     if !given.is_empty() {
         return Ok(Some(planned(given)?));
     }
-    let v4_loopback = |t: &Target| t.address.is_ipv4() && t.address.ip().is_loopback();
-    if targets.iter().all(v4_loopback) {
+    let addresses: Vec<SocketAddr> = targets.iter().filter_map(|t| t.address.ip()).collect();
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    if addresses.iter().all(|a| a.is_ipv4() && a.ip().is_loopback()) {
         let seed = std::process::id();
         return Ok(Some(Sources::loopback(connections, host.ports.clone(), seed)));
     }
-    let mut routed: Vec<IpAddr> = targets.iter().filter_map(|t| route_source(t.address)).collect();
+    let mut routed: Vec<IpAddr> = addresses.into_iter().filter_map(route_source).collect();
     routed.sort_unstable();
     routed.dedup();
     match routed[..] {

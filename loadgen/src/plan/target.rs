@@ -1,7 +1,10 @@
 //! A target as typed: scheme, host, port, path.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+use crate::ring::{Address, UNIX_PATH_MAX};
 
 /// How messages are told apart on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,9 @@ const SCHEMES: [(&str, Framing, bool, Option<u16>); 6] = [
     ("ws", Framing::WebSocket, false, Some(80)),
     ("wss", Framing::WebSocket, true, Some(443)),
 ];
+
+/// The schemes of sockets in the file system.
+const UNIX_SCHEMES: [(&str, Framing); 2] = [("http+unix", Framing::Http), ("unix", Framing::Lines)];
 
 impl Scheme {
     fn named(name: &str) -> Option<Self> {
@@ -71,13 +77,15 @@ pub struct TargetUrl {
     pub port: u16,
     /// Path and query, beginning with `/`.
     pub path: String,
+    /// The socket in the file system that is connected to instead of host and port.
+    pub socket: Option<PathBuf>,
 }
 
 /// Why a text is no target.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "'{text}' is not a target: {reason}; write http://host:port/path (https, ws, wss) or \
-     tcp://host:port (tls)"
+     tcp://host:port (tls); http+unix:/run/mcp.sock:/path or unix:/run/mcp.sock"
 )]
 pub struct BadTarget {
     text: String,
@@ -89,6 +97,14 @@ impl FromStr for TargetUrl {
 
     fn from_str(text: &str) -> Result<Self, BadTarget> {
         let bad = |reason| BadTarget { text: text.to_owned(), reason };
+        if text.contains(|c: char| c.is_ascii_control() || c == ' ') {
+            return Err(bad("it contains a space or a control character"));
+        }
+        for (name, framing) in UNIX_SCHEMES {
+            if let Some(rest) = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')) {
+                return Self::unix(framing, rest).map_err(bad);
+            }
+        }
         let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
         let scheme = Scheme::named(scheme).ok_or_else(|| bad("its scheme is unknown"))?;
         let (authority, path) = match rest.find(['/', '?']) {
@@ -98,14 +114,11 @@ impl FromStr for TargetUrl {
         if authority.contains('@') {
             return Err(bad("credentials do not belong into an address (use --header @FILE)"));
         }
-        if text.contains(|c: char| c.is_ascii_control() || c == ' ') {
-            return Err(bad("it contains a space or a control character"));
-        }
         let (host, port) = split_port(authority).map_err(bad)?;
         let port =
             port.or(scheme.port()).ok_or_else(|| bad("a tcp:// or tls:// target needs a port"))?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Ok(Self { scheme, host: host.to_owned(), port, path })
+        Ok(Self { scheme, host: host.to_owned(), port, path, socket: None })
     }
 }
 
@@ -133,29 +146,63 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
 }
 
 impl TargetUrl {
+    /// A socket of this host, and for HTTP the path behind a further colon.
+    fn unix(framing: Framing, rest: &str) -> Result<Self, &'static str> {
+        let (socket, path) = match (framing, rest.split_once(":/")) {
+            (Framing::Http, Some((socket, path))) => (socket, format!("/{path}")),
+            (Framing::Http | Framing::Lines | Framing::WebSocket, _) => (rest, "/".to_owned()),
+        };
+        if !socket.starts_with('/') {
+            return Err("a socket is named by its whole path, as unix:/run/mcp.sock");
+        }
+        if socket.len() > UNIX_PATH_MAX {
+            return Err("the path of a socket has 107 bytes at most");
+        }
+        let scheme = Scheme { framing, tls: false };
+        let (host, socket) = ("localhost".to_owned(), Some(PathBuf::from(socket)));
+        Ok(Self { scheme, host, port: 80, path, socket })
+    }
+
     /// The addresses that the host has.
     ///
     /// # Errors
     /// Those of the resolver.
-    pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
-        Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
+    pub fn resolve(&self) -> std::io::Result<Vec<Address>> {
+        if let Some(path) = &self.socket {
+            return Ok(vec![Address::Unix(path.clone())]);
+        }
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs()?;
+        Ok(addresses.map(Address::from).collect())
     }
 
     /// The same with an address in place of the name.
-    pub fn at(&self, address: IpAddr) -> Self {
-        Self { host: address.to_string(), ..self.clone() }
+    pub fn at(&self, address: &Address) -> Self {
+        let host = address.ip().map_or_else(|| self.host.clone(), |a| a.ip().to_string());
+        Self { host, ..self.clone() }
     }
 
     /// `host:port` as the Host header wants it (RFC 9110 7.2).
     pub fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if Some(self.port) == self.scheme.port() { host } else { format!("{host}:{}", self.port) }
+        if self.socket.is_some() || Some(self.port) == self.scheme.port() {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
     }
 }
 
 impl std::fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(socket) = &self.socket {
+            let (socket, framing) = (socket.display(), self.scheme.framing);
+            return match UNIX_SCHEMES.iter().find(|(_, known)| *known == framing) {
+                Some((name, Framing::Http)) => write!(f, "{name}:{socket}:{}", self.path),
+                Some((name, _)) => write!(f, "{name}:{socket}"),
+                None => write!(f, "{socket}"),
+            };
+        }
         let path = if self.scheme.has_path() { self.path.as_str() } else { "" };
         write!(f, "{}://{}{path}", self.scheme.name(), self.authority())
     }
@@ -177,6 +224,14 @@ mod tests {
             ("https://a:80/mcp", 80, "/mcp", "https://a:80/mcp"),
             ("ws://a/ws", 80, "/ws", "ws://a/ws"),
             ("wss://a:8443", 8443, "/", "wss://a:8443/"),
+            ("http+unix:/run/a.sock", 80, "/", "http+unix:/run/a.sock:/"),
+            (
+                "http+unix:/run/a:b.sock:/mcp?x=1",
+                80,
+                "/mcp?x=1",
+                "http+unix:/run/a:b.sock:/mcp?x=1",
+            ),
+            ("unix:/run/a.sock", 80, "/", "unix:/run/a.sock"),
         ] {
             let target: TargetUrl = text.parse().expect(text);
             assert_eq!((target.port, target.path.as_str()), (port, path));
@@ -195,9 +250,15 @@ mod tests {
             "tcp://a",
             "tls://a",
             "http://[::1",
+            "unix:a.sock",
+            "http+unix:a.sock:/mcp",
+            &format!("unix:/{}", "x".repeat(107)),
         ] {
             assert!(text.parse::<TargetUrl>().is_err(), "{text}");
         }
+        let socket: TargetUrl = "http+unix:/run/a.sock:/mcp".parse().expect("is a target");
+        assert_eq!(socket.authority(), "localhost");
+        assert_eq!(socket.resolve().expect("is one"), [Address::Unix("/run/a.sock".into())]);
         let error = "http://u:p@h/".parse::<TargetUrl>().expect_err("credentials");
         assert!(error.to_string().contains("--header"));
     }

@@ -10,7 +10,7 @@ use nix::libc;
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Completion, EpollRing, Errno, GENERATIONS, Handle, KernelRing, Op, OpKind, Peer, Ring,
+    Completion, EpollRing, Errno, Family, GENERATIONS, Handle, KernelRing, Op, OpKind, Peer, Ring,
     RingConfig, Source, try_io_uring,
 };
 use crate::clock::{Clock, Monotonic};
@@ -26,7 +26,7 @@ const CONFIG: RingConfig = RingConfig {
 
 /// Not the first slot and not a small generation, so that an echo of something else shows.
 const HANDLE: Handle = Handle { slot: 5, generation: GENERATIONS - 3 };
-const ANY: Source = Source { bind: None, ipv6: false };
+const ANY: Source = Source { bind: None, family: Family::V4 };
 
 /// Runs a scenario on each ring that works here.
 macro_rules! on_every_ring {
@@ -78,7 +78,7 @@ impl<R: Ring> Rig<R> {
     fn new(engine: fn(&RingConfig) -> io::Result<R>) -> Self {
         let mut ring = engine(&CONFIG).expect("a small ring");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listener");
-        let peer = ring.add_peer(listener.local_addr().expect("address"));
+        let peer = ring.add_peer(&listener.local_addr().expect("address").into());
         Self { ring, listener, peer }
     }
 
@@ -165,7 +165,7 @@ fn a_connection_is_made_and_refused<R: Ring>(rig: &mut Rig<R>) {
     assert!(stream.peer_addr().expect("peer").ip().is_loopback());
     // A port that was just free has no listener.
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listener");
-    let nobody = rig.ring.add_peer(free.local_addr().expect("address"));
+    let nobody = rig.ring.add_peer(&free.local_addr().expect("address").into());
     drop(free);
     let other = Handle { slot: 0, generation: 1 };
     rig.ring.open(0, ANY).expect("open");
@@ -238,7 +238,7 @@ fn a_cancelled_connect_ends<R: Ring>(rig: &mut Rig<R>) {
     listener.listen(0).expect("listen");
     let address = listener.local_addr().expect("address");
     let _first = TcpStream::connect(address.as_socket().expect("inet")).expect("the one place");
-    let full = rig.ring.add_peer(address.as_socket().expect("inet"));
+    let full = rig.ring.add_peer(&address.as_socket().expect("inet").into());
     rig.ring.open(HANDLE.slot, ANY).expect("open");
     rig.push(HANDLE, Op::Connect(full));
     rig.silent();
@@ -474,7 +474,7 @@ fn many_sockets_are_all_served<R: Ring>(rig: &mut Rig<R>) {
 fn sources_are_bound<R: Ring>(rig: &mut Rig<R>) {
     let free = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 77), 0)).expect("listener");
     let planned = free.local_addr().expect("address");
-    let source = |bind| Source { bind: Some(bind), ipv6: false };
+    let source = |bind| Source { bind: Some(bind), family: Family::V4 };
     // A listener has it: found out when the socket is bound, or (kernel 6.3) when it connects.
     match rig.ring.open(HANDLE.slot, source(planned)) {
         Err(taken) => assert_eq!(taken.kind(), ErrorKind::AddrInUse),

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 
 use nix::errno::Errno as SysErrno;
 use nix::libc;
@@ -18,9 +18,9 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use socket2::{SockAddr, Socket, Type};
 
-use super::socket::open_socket;
+use super::socket::{open_socket, sock_addr};
 use super::{
-    Completion, Errno, Handle, Op, OpKind, Peer, QueueFull, RecvBuffer, Ring, RingConfig,
+    Address, Completion, Errno, Handle, Op, OpKind, Peer, QueueFull, RecvBuffer, Ring, RingConfig,
     RingStats, SendBuffer, Source,
 };
 use crate::clock::{Clock, Monotonic};
@@ -307,8 +307,8 @@ impl EpollRing {
 }
 
 impl Ring for EpollRing {
-    fn add_peer(&mut self, address: SocketAddr) -> Peer {
-        self.peers.push(address.into());
+    fn add_peer(&mut self, address: &Address) -> Peer {
+        self.peers.push(sock_addr(address));
         Peer((self.peers.len() - 1) as u16)
     }
 

@@ -1,7 +1,6 @@
 //! The kernel's ring: one thread, deferred task work, direct descriptors, multishot receives.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use socket2::{SockAddr, Type};
 use super::buffers::{RecvBuffers, SendBuffers};
 use super::entry::{Pointers, completion, entry, quiet_send};
 use super::quiet::{QuietSend, QuietSends};
-use super::socket::open_socket;
+use super::socket::{open_socket, sock_addr};
 use super::{
-    Completion, Handle, Op, Peer, QueueFull, RecvBuffer, Ring, RingConfig, RingStats, SendBuffer,
-    Source,
+    Address, Completion, Handle, Op, Peer, QueueFull, RecvBuffer, Ring, RingConfig, RingStats,
+    SendBuffer, Source,
 };
 
 /// Asks `io_uring_enter(2)` for completions; libc has no name for it.
@@ -96,8 +95,8 @@ fn step(error: io::Error, what: &str) -> io::Error {
 }
 
 impl Ring for KernelRing {
-    fn add_peer(&mut self, address: SocketAddr) -> Peer {
-        self.peers.push(Box::new(address.into()));
+    fn add_peer(&mut self, address: &Address) -> Peer {
+        self.peers.push(Box::new(sock_addr(address)));
         Peer((self.peers.len() - 1) as u16)
     }
 

@@ -19,10 +19,12 @@ mod socket;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 pub use epoll::EpollRing;
 pub use kernel::KernelRing;
 pub use probe::{Probe, probe, try_io_uring};
+pub(crate) use socket::connect;
 
 /// Names one use of one slot: a completion whose generation is not the slot's present one
 /// belongs to a connection that is gone, which is an ordinary event.
@@ -125,13 +127,70 @@ pub struct Completion {
     pub buffer: Option<RecvBuffer>,
 }
 
+/// Where connections go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// TCP.
+    Ip(SocketAddr),
+    /// A stream socket in the file system, with a path of at most [`UNIX_PATH_MAX`] bytes.
+    Unix(PathBuf),
+}
+
+/// Bytes of the path of a socket: `sun_path` without its end (unix(7)).
+pub const UNIX_PATH_MAX: usize = 107;
+
+impl Address {
+    /// What kind of socket reaches it.
+    pub fn family(&self) -> Family {
+        match self {
+            Address::Ip(address) if address.is_ipv6() => Family::V6,
+            Address::Ip(_) => Family::V4,
+            Address::Unix(_) => Family::Unix,
+        }
+    }
+
+    /// The address of TCP, if it is one.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Ip(address) => Some(*address),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Address::Ip(address)
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A kind of socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// TCP over IPv4.
+    V4,
+    /// TCP over IPv6.
+    V6,
+    /// A stream socket of this host.
+    Unix,
+}
+
 /// Where a connection starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Local address and port; port 0 lets the kernel choose when it connects. `None`: all of it.
     pub bind: Option<SocketAddr>,
-    /// Whether the socket is of the IPv6 family (used where `bind` is `None`).
-    pub ipv6: bool,
+    /// What the socket is (for TCP, where `bind` is `None`).
+    pub family: Family,
 }
 
 /// The submission queue is full: enter, then push again. Nothing was lost.
@@ -173,7 +232,7 @@ pub struct RingConfig {
 /// Submission and completion of operations on a table of slots.
 pub trait Ring {
     /// Makes an address known; connections are made to it by the returned name.
-    fn add_peer(&mut self, address: SocketAddr) -> Peer;
+    fn add_peer(&mut self, address: &Address) -> Peer;
 
     /// Creates a socket in `slot`, bound to `source`.
     ///

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::epoll::EpollRing;
 use super::kernel::KernelRing;
-use super::{Completion, Handle, Op, OpKind, Ring, RingConfig, Source};
+use super::{Completion, Family, Handle, Op, OpKind, Ring, RingConfig, Source};
 use crate::cli::EngineWish;
 use crate::plan::engine::{Choice, Engine, Sockets, choose};
 use crate::plan::host::Host;
@@ -144,9 +144,9 @@ fn try_ring<R: Ring>(
     for name in ["single_issuer", "defer_taskrun", "buffer_ring"] {
         ok(name);
     }
-    let peer = ring.add_peer(address);
+    let peer = ring.add_peer(&address.into());
     let handle = Handle { slot: 0, generation: 1 };
-    ring.open(0, Source { bind: None, ipv6: false })?;
+    ring.open(0, Source { bind: None, family: Family::V4 })?;
     ok("direct_descriptors");
     run_one(&mut ring, handle, Op::Connect(peer))?;
     ok("connect");

@@ -8,18 +8,45 @@ use std::time::Duration;
 use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::Source;
+use super::{Address, Family, Source};
 
-/// A TCP socket that resets on close and sends at once, bound as planned. `kind` is a stream, with
+/// An address as the kernel wants it.
+pub(super) fn sock_addr(address: &Address) -> SockAddr {
+    match address {
+        Address::Ip(address) => (*address).into(),
+        Address::Unix(path) => SockAddr::unix(path).expect("its length was looked at"),
+    }
+}
+
+/// A connection for who asks a target before the run, and can wait.
+///
+/// # Errors
+/// Those of `connect(2)`; `TimedOut`.
+pub fn connect(address: &Address, timeout: Duration) -> io::Result<Socket> {
+    let to = sock_addr(address);
+    let socket = Socket::new(to.domain(), Type::STREAM, None)?;
+    match address {
+        Address::Ip(_) => socket.connect_timeout(&to, timeout)?,
+        // Its server takes it at once, or is not there.
+        Address::Unix(_) => socket.connect(&to)?,
+    }
+    Ok(socket)
+}
+
+/// A TCP socket that resets on close and sends at once, bound as planned; or one of this host, as it is. `kind` is a stream, with
 /// or without `O_NONBLOCK`.
 ///
 /// # Errors
 /// Those of `socket(2)`, `setsockopt(2)` and `bind(2)`.
 pub(super) fn open_socket(source: Source, kind: Type) -> io::Result<Socket> {
-    let ipv6 = source.bind.map_or(source.ipv6, |a| a.is_ipv6());
-    let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
+    let domain = match (source.family, source.bind) {
+        (Family::Unix, _) => return Socket::new(Domain::UNIX, kind, None),
+        (_, Some(bind)) => Domain::for_address(bind),
+        (Family::V6, None) => Domain::IPV6,
+        (Family::V4, None) => Domain::IPV4,
+    };
     let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_linger(Some(Duration::ZERO))?;
@@ -77,7 +104,7 @@ mod tests {
         let port = free.local_addr().expect("address").port();
         drop(free);
         let from = |host, port| SocketAddr::from(([127, 0, 0, host], port));
-        let source = |bind| Source { bind: Some(bind), ipv6: false };
+        let source = |bind| Source { bind: Some(bind), family: Family::V4 };
         let planned = open_socket(source(from(78, port)), Type::STREAM).expect("open");
         if !only_port(&planned, port).expect("an answer") {
             return eprintln!("SKIPPED: IP_LOCAL_PORT_RANGE needs kernel 6.3");

@@ -555,7 +555,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 pub(super) fn outcome_of(errno: Errno) -> (Outcome, i32) {
     use nix::libc;
     let outcome = match errno.0 {
-        libc::ECONNREFUSED => Outcome::Refused,
+        // Of a socket of this host: a queue that is full, and a file that is not there.
+        libc::ECONNREFUSED | libc::EAGAIN | libc::ENOENT => Outcome::Refused,
         libc::ECONNRESET | libc::EPIPE => Outcome::Reset,
         libc::ETIMEDOUT => Outcome::ConnectTimeout,
         libc::EADDRNOTAVAIL | libc::EADDRINUSE => Outcome::NoAddress,

@@ -41,7 +41,7 @@ use crate::layer::{Scratch, Wrapping};
 use crate::metrics::Counts;
 use crate::orders::{Orders, Stage};
 use crate::plan::{ASKS_MAX, Plan, Target};
-use crate::ring::{Handle, Op as RingOp, Peer, RecvBuffer, Ring};
+use crate::ring::{Family, Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Even, Pacer, Schedule};
 use lists::{ANSWERING, Links, QUEUES, Queue};
 use pool::Pool;
@@ -131,7 +131,7 @@ enum Reading {
 /// A target with what is prepared for it.
 struct Prepared {
     peer: Peer,
-    ipv6: bool,
+    family: Family,
     dialect: Dialect,
     requests: Requests,
     wrapping: Option<Wrapping>,
@@ -320,12 +320,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     fn add_target(&mut self, target: &Target) -> Result<(), wire::mcp::BuildError> {
         let requests = Requests::prepare(&target.url, target.dialect, &self.plan.work)?;
-        let peer = self.ring.add_peer(target.address);
-        let ipv6 = target.address.is_ipv6();
+        let peer = self.ring.add_peer(&target.address);
+        let family = target.address.family();
         let wrapping = target.wrapping.as_ref().map(Wrapping::for_worker);
         let dialect = target.dialect;
         let authority = target.url.authority();
-        self.prepared.push(Prepared { peer, ipv6, dialect, requests, wrapping, authority });
+        self.prepared.push(Prepared { peer, family, dialect, requests, wrapping, authority });
         self.targets.add();
         self.pool.add_target();
         Ok(())

@@ -9,7 +9,7 @@ use super::Worker;
 use super::lists::CONNECTING;
 use super::session::{Next, State};
 use crate::clock::Clock;
-use crate::ring::{GENERATIONS, Op as RingOp, OpKind, Ring, Source};
+use crate::ring::{Family, GENERATIONS, Op as RingOp, OpKind, Ring, Source};
 
 /// What a slot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,15 +48,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn dial(&mut self, slot: u32) -> io::Result<io::Result<()>> {
         let s = &self.sessions[slot as usize];
         let prepared = &self.prepared[usize::from(s.target)];
-        let (peer, ipv6) = (prepared.peer, prepared.ipv6);
+        let (peer, family) = (prepared.peer, prepared.family);
         let (places, index) = (&self.plan.places, self.index);
         let number = match self.role(slot) {
             Role::Session => places.session(index, slot),
             Role::Stream(session) => places.stream(index, session),
             Role::Helper(helper) => places.helper(index, helper),
         };
-        let bind = self.plan.sources.as_ref().map(|all| all.start(number, s.generation));
-        if let Err(e) = self.ring.open(slot, Source { bind, ipv6 }) {
+        let sources = self.plan.sources.as_ref().filter(|_| family != Family::Unix);
+        let bind = sources.map(|all| all.start(number, s.generation));
+        if let Err(e) = self.ring.open(slot, Source { bind, family }) {
             // The next attempt starts from the slot's other pair.
             let s = &mut self.sessions[slot as usize];
             s.generation = (s.generation + 1) % GENERATIONS;

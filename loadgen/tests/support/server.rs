@@ -3,9 +3,12 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What a server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,10 @@ pub enum Kind {
     Mcp,
     /// The same, and every 50th answer on a connection is its last.
     Restless,
+    /// JSON-RPC, one message a line.
+    Lines,
+    /// The same, and calls that came together are answered in reverse.
+    Backwards,
     /// Accepts, reads, and says nothing.
     Silent,
     /// A web page for every request.
@@ -35,6 +42,8 @@ pub struct Counts {
     pub deleted: AtomicU64,
     pub calls: AtomicU64,
     pub connections: AtomicU64,
+    /// Most calls that waited on one connection ([`Kind::Backwards`]).
+    pub pending_max: AtomicU64,
     sessions: Mutex<HashSet<u64>>,
 }
 
@@ -58,6 +67,20 @@ impl Server {
         Self { address, counts }
     }
 
+    /// A server at a socket in the file system; its counts.
+    pub fn start_socket(kind: Kind, path: &Path) -> Arc<Counts> {
+        let listener = UnixListener::bind(path).expect("a free path");
+        let counts = Arc::new(Counts::default());
+        let shared = counts.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let reader = stream.try_clone().expect("a descriptor");
+                serve_apart(reader, stream, kind, &shared);
+            }
+        });
+        counts
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
@@ -65,22 +88,95 @@ impl Server {
 
 fn accept(listener: &TcpListener, kind: Kind, counts: &Arc<Counts>) {
     for stream in listener.incoming().flatten() {
-        let counts = counts.clone();
-        let body = move || {
-            // An error is the end of a connection.
-            let _ = serve(stream, kind, &counts);
-        };
-        std::thread::Builder::new().stack_size(128 << 10).spawn(body).expect("a thread");
+        let reader = stream.set_nodelay(true).and_then(|()| stream.try_clone());
+        if kind == Kind::Backwards {
+            // What has come by then is answered.
+            stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
+        }
+        serve_apart(reader.expect("a descriptor"), stream, kind, counts);
     }
 }
 
-fn serve(mut stream: TcpStream, kind: Kind, counts: &Counts) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+/// Serves a connection on a thread of its own.
+fn serve_apart<S: Read + Write + Send + 'static>(
+    reader: S,
+    writer: S,
+    kind: Kind,
+    counts: &Arc<Counts>,
+) {
+    let counts = counts.clone();
+    let body = move || {
+        // An error is the end of a connection.
+        let _ = match kind {
+            Kind::Lines | Kind::Backwards => serve_lines(reader, writer, kind, &counts),
+            _ => serve(reader, writer, kind, &counts),
+        };
+    };
+    std::thread::Builder::new().stack_size(128 << 10).spawn(body).expect("a thread");
+}
+
+/// JSON-RPC, one message a line.
+fn serve_lines(
+    reader: impl Read,
+    mut writer: impl Write,
+    kind: Kind,
+    counts: &Counts,
+) -> std::io::Result<()> {
+    counts.connections.fetch_add(1, Ordering::Relaxed);
+    let (mut reader, mut line, mut pending) = (BufReader::new(reader), String::new(), Vec::new());
+    loop {
+        match reader.read_line(&mut line) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                counts.pending_max.fetch_max(pending.len() as u64, Ordering::Relaxed);
+                while let Some(answer) = pending.pop() {
+                    writer.write_all(String::as_bytes(&answer))?;
+                }
+                continue;
+            }
+            Err(e) => return Err(e),
+        }
+        if let Some(answer) = answer_line(&line, counts) {
+            if kind == Kind::Backwards && line.contains("\"tools/call\"") {
+                pending.push(answer);
+            } else {
+                writer.write_all(answer.as_bytes())?;
+            }
+        }
+        line.clear();
+    }
+}
+
+fn answer_line(line: &str, counts: &Counts) -> Option<String> {
+    let id = line.split("\"id\":").nth(1)?.split([',', '}']).next()?;
+    let result = if line.contains("\"initialize\"") {
+        counts.opened.fetch_add(1, Ordering::Relaxed);
+        r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"test","version":"1"}}"#
+    } else if line.contains("\"tools/call\"") {
+        counts.calls.fetch_add(1, Ordering::Relaxed);
+        r#"{"content":[{"type":"text","text":"hello"}]}"#
+    } else if line.contains("\"ping\"") {
+        "{}"
+    } else {
+        return Some(format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":-32601,\"message\":\"no\"}}}}\n"
+        ));
+    };
+    Some(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n"))
+}
+
+fn serve(
+    reader: impl Read,
+    mut stream: impl Write,
+    kind: Kind,
+    counts: &Counts,
+) -> std::io::Result<()> {
     if kind == Kind::Closing {
         return Ok(());
     }
     counts.connections.fetch_add(1, Ordering::Relaxed);
-    let (mut reader, mut answers) = (BufReader::new(stream.try_clone()?), 0);
+    let (mut reader, mut answers) = (BufReader::new(reader), 0);
     while let Some(request) = read_request(&mut reader)? {
         let answer = match kind {
             Kind::Mcp => answer(&request, counts),
@@ -98,7 +194,9 @@ fn serve(mut stream: TcpStream, kind: Kind, counts: &Counts) -> std::io::Result<
             }
             Kind::Html => reply("200 OK", "text/html", "", "<html><body>Welcome</body></html>"),
             Kind::NotFound => reply("404 Not Found", "text/plain", "", "no such page"),
-            Kind::Tls | Kind::Closing => "\x15\x03\x01\0\x02\x02\x46".into(),
+            Kind::Tls | Kind::Closing | Kind::Lines | Kind::Backwards => {
+                "\x15\x03\x01\0\x02\x02\x46".into()
+            }
         };
         stream.write_all(answer.as_bytes())?;
         answers += 1;
@@ -116,7 +214,7 @@ struct Request {
     body: String,
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use nix::libc;
 
 use super::{
-    Completion, Errno, Handle, Op, OpKind, Peer, QueueFull, RecvBuffer, Ring, RingConfig,
+    Address, Completion, Errno, Handle, Op, OpKind, Peer, QueueFull, RecvBuffer, Ring, RingConfig,
     RingStats, SendBuffer, Source,
 };
 use net::Net;
@@ -211,7 +211,7 @@ impl SimRing {
 }
 
 impl Ring for SimRing {
-    fn add_peer(&mut self, _: SocketAddr) -> Peer {
+    fn add_peer(&mut self, _: &Address) -> Peer {
         self.net.add_server();
         Peer((self.net.servers.len() - 1) as u16)
     }

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::clock::Clock;
+use crate::ring::Family;
+use std::net::SocketAddr;
 
 const MS: u64 = 1_000_000;
 const HANDLE: Handle = Handle { slot: 0, generation: 0 };
-const ANY: Source = Source { bind: None, ipv6: false };
+const ANY: Source = Source { bind: None, family: Family::V4 };
 
 fn ring() -> SimRing {
     let config = SimConfig {
@@ -23,7 +25,7 @@ fn ring() -> SimRing {
         heal_ns: 0,
     };
     let mut ring = SimRing::new(config, SimClock::new(1, 1));
-    ring.add_peer(([127, 0, 0, 1], 80).into());
+    ring.add_peer(&SocketAddr::from(([127, 0, 0, 1], 80)).into());
     ring
 }
 

@@ -120,7 +120,9 @@ fn target(n: usize, speaks: Speaks) -> Target {
     let url: crate::plan::target::TargetUrl =
         format!("{scheme}://127.0.0.{}:8080/mcp", n + 11).parse().expect("a target");
     assert_eq!(url.scheme.framing == Framing::Http, dialect.is_http());
-    let address = format!("127.0.0.{}:8080", n + 11).parse().expect("an address");
+    let address: std::net::SocketAddr =
+        format!("127.0.0.{}:8080", n + 11).parse().expect("an address");
+    let address = address.into();
     Target { url, address, dialect, wrapping: None, terms: None, one_of_several: false }
 }
 
