@@ -26,7 +26,8 @@ pub struct Limits {
     pub endpoint_bytes: usize,
     /// Nesting of JSON objects and arrays, at most [`Limits::DEPTH_MAX`]. Default 64.
     pub depth: u8,
-    /// Bytes of one JSON-RPC message, whatever carries it. Default 16 MiB.
+    /// Bytes of one JSON-RPC message, whatever carries it, and of one event of a stream with all its
+    /// lines. Default 16 MiB.
     pub message_bytes: u32,
     /// Notifications and server requests before the answer to one request. Default 10,000.
     pub messages_per_answer: u16,

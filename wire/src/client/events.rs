@@ -31,6 +31,10 @@ impl Exchange {
         loop {
             let (taken, piece) = self.sse.next(&data[read..]);
             read += taken;
+            self.event_bytes = self.event_bytes.saturating_add(taken as u32);
+            if self.event_bytes > side.limits.message_bytes {
+                return (data.len(), Some(self.endless_event()));
+            }
             match piece {
                 Piece::Nothing => return (read, None),
                 Piece::Data(text) => self.on_event_data(text, side),
@@ -43,12 +47,22 @@ impl Exchange {
                 }
                 Piece::Id(text) => self.on_event_id(text, side),
                 Piece::Dispatch(dispatch) => {
+                    self.event_bytes = 0;
                     if let Some(event) = self.on_dispatch(dispatch, side) {
                         return (read, Some(event));
                     }
                 }
             }
         }
+    }
+
+    /// An event has grown beyond the limit and has no end, whatever it consists of. Nothing can follow
+    /// it: a stream that is open is over by this, and an answer too.
+    fn endless_event(&mut self) -> Event {
+        self.event_bytes = 0;
+        self.data_violation = None;
+        self.answered &= !self.open;
+        self.fail(Violation::MessageTooLong)
     }
 
     fn on_event_id(&mut self, text: &[u8], side: &mut Side<'_>) {
@@ -167,6 +181,7 @@ impl Exchange {
     pub(super) fn end_events(&mut self, expected: &Expectation) -> Option<Event> {
         self.spilled = Spilled::Nothing;
         self.data_violation = None;
+        self.event_bytes = 0;
         if self.open {
             return Some(Event::StreamEnd);
         }

@@ -62,6 +62,8 @@ pub struct Exchange {
     pub(super) any_bytes: bool,
     /// What is wrong with the data of the event under way.
     pub(super) data_violation: Option<Violation>,
+    /// Bytes of the event under way, whatever they are.
+    pub(super) event_bytes: u32,
     pub(super) spilled: Spilled,
 }
 
@@ -90,6 +92,7 @@ impl Exchange {
             open: false,
             any_bytes: false,
             data_violation: None,
+            event_bytes: 0,
             spilled: Spilled::Nothing,
         }
     }

@@ -34,6 +34,21 @@ fn bytes_that_nobody_asked_for_are_an_event() {
 }
 
 #[test]
+fn an_event_without_an_end_is_cut_off() {
+    for line in ["data: ", "id: ", "retry: ", ": ", "other: "] {
+        let endless = format!("{SSE}{}", chunked(&[&(line.to_owned() + &"1".repeat(100))]));
+        let cut = streamed(Reply::Violation(Violation::MessageTooLong));
+        let events = |expected| {
+            let mut peer = Peer::http(expected);
+            peer.limits.message_bytes = 50;
+            peer.feed(endless.as_bytes(), 40)
+        };
+        assert_eq!(events(request()), [cut, Event::Closed], "{line} instead of an answer");
+        assert_eq!(events(stream()), [Event::StreamOpen, cut, Event::Closed], "{line} on a stream");
+    }
+}
+
+#[test]
 fn a_peer_that_never_answers_but_talks_is_cut_off() {
     let mut peer = Peer::http(request());
     peer.limits.messages_per_answer = 3;
