@@ -85,8 +85,15 @@ pub fn discover(
     };
     let wrapping = wrapping(url, work).map_err(|e| fail(e.to_string()))?;
     let stream = Stream::connect(&addresses, wrapping.as_ref(), timeout).map_err(fail)?;
-    let mut probe =
-        Probe { stream, url, wrapping: wrapping.as_ref(), timeout, events: None, refused: false };
+    let mut probe = Probe {
+        stream,
+        url,
+        wrapping: wrapping.as_ref(),
+        timeout,
+        events: None,
+        session: Vec::new(),
+        refused: false,
+    };
     let dialect = match (url.scheme.framing, work.protocol) {
         (Framing::Http, Protocol::Http) => Dialect::Http,
         (Framing::Http, Protocol::Mcp) => {
@@ -120,12 +127,16 @@ struct Probe<'a> {
     timeout: Duration,
     /// Where answers come, over HTTP+SSE.
     events: Option<Events>,
+    /// The id of the session that was opened to find the revision, and carries the trial of the load;
+    /// over HTTP+SSE the path that stands for it, and empty where the server gave none.
+    session: Vec<u8>,
     /// Whether the POST of `initialize` was answered with a client error.
     refused: bool,
 }
 
 impl Probe<'_> {
-    /// Finds the revision: the newest era first, then what `initialize` negotiates.
+    /// Finds the revision: the newest era first, then what `initialize` negotiates, whose session
+    /// stays open.
     fn revision(
         &mut self,
         dialect: fn(Revision) -> Dialect,
@@ -155,17 +166,18 @@ impl Probe<'_> {
             self.open_events(dialect(offered), work, &mut session)?;
         }
         let answer = self.ask(dialect(offered), work, Op::Initialize, &mut session)?;
+        self.session = session;
         if !answer.reply.is_ok() {
             self.refused = matches!(answer.status, 400..500);
             return Err(self.without_sessions(dialect, wanted, work, &answer));
         }
         let agreed = answer.revision.ok_or("initialize was answered without a known revision")?;
         if matches!(wanted, Wanted::Exactly(revision) if revision != agreed) {
+            self.leave(dialect(agreed), work);
             return Err(format!(
                 "speaks MCP {agreed}, not {offered}: use --mcp-revision {agreed} or auto"
             ));
         }
-        self.leave(dialect(agreed), work, &mut session);
         Ok(agreed)
     }
 
@@ -192,23 +204,15 @@ impl Probe<'_> {
         }
     }
 
-    /// Opens a session, asks for the load once, ends the session.
+    /// Asks for the load once, in the session that is open, and ends that.
     fn try_load(
         &mut self,
         dialect: Dialect,
         work: &mut Work,
         tool_named: bool,
     ) -> Result<(), String> {
-        self.reconnect()?;
-        let mut session = Vec::new();
-        if dialect.answers_on_stream() {
-            self.open_events(dialect, work, &mut session)?;
-        }
+        let mut session = std::mem::take(&mut self.session);
         if dialect.opening() == Some(Op::Initialize) {
-            let opened = self.ask(dialect, work, Op::Initialize, &mut session)?;
-            if !opened.reply.is_ok() {
-                return Err(format!("refused a second session: {}", explain(&opened)));
-            }
             self.ask(dialect, work, Op::Initialized, &mut session)?;
         }
         let (mut answer, mut call) = self.try_calls(dialect, work, &mut session)?;
@@ -216,7 +220,8 @@ impl Probe<'_> {
             work.mix = Mix::single(Load::ToolsList);
             (answer, call) = self.try_calls(dialect, work, &mut session)?;
         }
-        self.leave(dialect, work, &mut session);
+        self.session = session;
+        self.leave(dialect, work);
         if answer.reply.is_ok() {
             return Ok(());
         }
@@ -250,10 +255,11 @@ impl Probe<'_> {
         Ok(last)
     }
 
-    /// Ends a session.
-    fn leave(&mut self, dialect: Dialect, work: &Work, session: &mut Vec<u8>) {
+    /// Ends the session.
+    fn leave(&mut self, dialect: Dialect, work: &Work) {
+        let mut session = std::mem::take(&mut self.session);
         if self.events.take().is_none() && !session.is_empty() {
-            let _ = self.ask(dialect, work, Op::Delete, session);
+            let _ = self.ask(dialect, work, Op::Delete, &mut session);
         }
     }
 

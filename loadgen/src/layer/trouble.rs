@@ -4,12 +4,12 @@
 //! it is a finding of ours. Numbers are in logs and never change meaning.
 
 use latlog::Outcome;
-use rustls::{CertificateError, Error, PeerIncompatible, PeerMisbehaved};
+use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 use super::Failure;
 
 /// Findings from 256 on, each with its words.
-const FINDINGS: [&str; 11] = [
+const FINDINGS: [&str; 12] = [
     "the certificate comes from no known issuer",
     "the certificate has expired",
     "the certificate is not valid yet",
@@ -21,6 +21,7 @@ const FINDINGS: [&str; 11] = [
     "the peer breaks the protocol",
     "a record cannot be decrypted",
     "TLS failed",
+    "a message or record is larger than TLS or this client allows",
 ];
 const FINDINGS_FROM: i32 = 256;
 
@@ -72,7 +73,13 @@ pub(super) fn failure(error: &Error) -> Failure {
         Error::AlertReceived(alert) => i32::from(u8::from(*alert)),
         Error::InvalidCertificate(cause) => FINDINGS_FROM + certificate(cause),
         Error::PeerIncompatible(_) | Error::NoApplicationProtocol => FINDINGS_FROM + 6,
-        Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => FINDINGS_FROM + 7,
+        Error::PeerSentOversizedRecord
+        | Error::InvalidMessage(
+            InvalidMessage::MessageTooLarge
+            | InvalidMessage::HandshakePayloadTooLarge
+            | InvalidMessage::CertificatePayloadTooLarge,
+        ) => FINDINGS_FROM + 11,
+        Error::InvalidMessage(_) => FINDINGS_FROM + 7,
         Error::PeerMisbehaved(_)
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
@@ -112,6 +119,11 @@ fn sentence(error: &Error) -> String {
         Error::AlertReceived(alert) if matches!(u8::from(*alert), 116 | 42 | 40 | 48) => {
             ": does it want a client certificate (--cert FILE --key FILE)?"
         }
+        Error::InvalidMessage(
+            InvalidMessage::MessageTooLarge
+            | InvalidMessage::HandshakePayloadTooLarge
+            | InvalidMessage::CertificatePayloadTooLarge,
+        ) => "",
         Error::InvalidMessage(_) => ": is it spoken to in clear on this port?",
         Error::PeerIncompatible(PeerIncompatible::ServerRejectedEncryptedClientHello(_)) => "",
         Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {

@@ -1,6 +1,7 @@
 //! What has to hold before anything else is worth a look: a real server's sessions are held, and
 //! every request on them is answered.
 
+use crate::checks::ASKING;
 use crate::harness::{Sdk, insist, place};
 use crate::run::Run;
 
@@ -20,11 +21,10 @@ fn five_hundred_sessions_outlive_their_idle_connections() {
         server.url("http")
     ));
     let count = server.count();
-    // Two sessions are those that asked what the server speaks.
     let expected = format!(
         "{SESSIONS} sessions opened, 0 lost; {} ok; the server gave {} and keeps 0",
         RATE_PER_S * SECONDS,
-        SESSIONS + 2
+        SESSIONS + ASKING
     );
     let found = format!(
         "{}; the server gave {} and keeps {}",

@@ -23,7 +23,7 @@ pub struct Held<'a> {
 pub const SESSIONS: usize = 50;
 const CALLS: usize = 200;
 /// Sessions that a run opens to ask the target, before it loads it.
-pub const ASKING: usize = 2;
+pub const ASKING: usize = 1;
 
 impl Held<'_> {
     /// Runs and insists; what the server says of its sessions is for the caller to add.

@@ -7,6 +7,9 @@
 
 #[path = "../support/certs.rs"]
 mod certs;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod small;
 #[path = "../support/venv.rs"]
 mod venv;
 
@@ -16,9 +19,12 @@ mod checks;
 mod faults;
 mod harness;
 mod hostile;
+mod hostile_streams;
+mod hostile_tls;
 mod python;
 mod rmcp;
 mod run;
 mod size;
 mod streams;
 mod transport;
+mod villain;

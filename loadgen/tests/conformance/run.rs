@@ -89,12 +89,18 @@ impl Running {
     }
 
     fn look_at_memory(&mut self) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let peak = status.unwrap_or_default().lines().find_map(|line| {
-            let kib = line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>();
-            kib.ok().map(|kib| kib * 1024)
-        });
-        self.resident_bytes_max = self.resident_bytes_max.max(peak.unwrap_or(0));
+        self.resident_bytes_max = self.resident_bytes_max.max(self.memory("VmHWM:").unwrap_or(0));
+    }
+
+    /// Resident memory, bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:").expect("it runs")
+    }
+
+    fn memory(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let kib = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     }
 
     /// Waits for the end and reads what the run left.

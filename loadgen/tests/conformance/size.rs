@@ -7,6 +7,7 @@
 
 use latlog::EventKind;
 
+use crate::checks::ASKING;
 use crate::harness::{Sdk, alone, insist};
 use crate::rmcp;
 use crate::run::Run;
@@ -42,9 +43,8 @@ fn load(name: &str, url: &str, sessions: usize, given: impl FnOnce() -> (u64, u6
     };
     let opened = run.sessions(EventKind::Alive).len();
     let found = report(opened, lost.len(), &run.ended("call"), &run.ended("delete"), given, left);
-    // And two for the questions before the run.
     let all = format!("{sessions} ok");
-    let expected = report(sessions, 0, &format!("{calls} ok"), &all, sessions as u64 + 2, 0);
+    let expected = report(sessions, 0, &format!("{calls} ok"), &all, (sessions + ASKING) as u64, 0);
     let mode = format!("{sessions} sessions, exact accounting");
     insist(name, &mode, &expected, &found, &format!("{lost:?}\n{}", run.context()));
 }

@@ -4,13 +4,15 @@
 use latlog::{EventKind, Outcome};
 use serde_json::Value;
 
+use crate::certs::Period;
 use crate::checks::{ASKING, SESSIONS};
 use crate::harness::{Sdk, each, insist, place};
 use crate::rmcp;
 use crate::run::Run;
+use crate::transport::{path, serve};
 
 /// Sessions that hold streams are opened, held with their streams, and deleted.
-pub fn streams(name: &str, mode: &str, url: &str, revision: &str, more: &str) -> Run {
+fn streams(name: &str, mode: &str, url: &str, revision: &str, more: &str) -> Run {
     let run = Run::load(&format!(
         "-c {SESSIONS} -r 50 -d 3s --heartbeat 60s --streams --mcp-revision {revision} {more} {url}"
     ));
@@ -56,7 +58,7 @@ fn sessions_of_rmcp_hold_their_streams() {
 }
 
 /// Loads a tool of the server of 1.x, with so many calls.
-pub fn call(url: &str, tool: &str, more: &str) -> Run {
+fn call(url: &str, tool: &str, more: &str) -> Run {
     Run::load(&format!("-c 10 -r 20 -d 2s --heartbeat 60s --call {tool} {more} {url}"))
 }
 
@@ -71,13 +73,13 @@ fn requests_of_the_server_are_answered_before_it_answers() {
     let modes: [(&str, &[&str]); 2] = [("SSE answers", &[]), ("HTTP+SSE", &["--sse"])];
     each(&modes, |&(mode, options)| {
         let Some(server) = Sdk::One.serve(options) else { return };
-        answered(mode, &call(server.url("http"), "ask", ""));
+        answered(mode, &call(server.url("http"), "ask", ""), "40 ok");
     });
 }
 
-/// What the server asked inside its calls was answered: of each call, and of none of the trial
-/// before the run.
-pub fn answered(mode: &str, run: &Run) {
+/// What the server asked inside its calls was answered, for else it would not have answered them: of
+/// each call, and of none of the trial before the run. Over HTTP, an answer is a request (`apart`).
+fn answered(mode: &str, run: &Run, apart: &str) {
     let found = format!(
         "{}; pong {}; decline {}; {} notifications, {} requests without an answer",
         run.ended("call"),
@@ -86,10 +88,39 @@ pub fn answered(mode: &str, run: &Run) {
         from_server(run, "notifications"),
         from_server(run, "requests_given_up"),
     );
-    let expected = "40 ok; pong 40 ok; decline 40 ok; 40 notifications, 0 requests without an \
-                    answer";
+    let expected = format!(
+        "40 ok; pong {apart}; decline {apart}; 40 notifications, 0 requests without an answer"
+    );
     let mode = format!("{mode}, ping and sampling inside a call");
-    insist(&Sdk::One.name(), &mode, expected, &found, &run.context());
+    insist(&Sdk::One.name(), &mode, &expected, &found, &run.context());
+}
+
+/// Streams and the connections for answers to the server have layers of their own.
+#[test]
+fn streams_and_requests_of_the_server_pass_through_layers() {
+    let modes: [(&str, Sdk, &[&str], &str); 4] = [
+        ("https, SSE answers", Sdk::Two, &[], "https://"),
+        ("https, SSE answers", Sdk::One, &[], "https://"),
+        ("https, HTTP+SSE", Sdk::One, &["--sse"], "https://"),
+        ("wss", Sdk::One, &[], "wss://"),
+    ];
+    each(&modes, |&(mode, sdk, options, scheme)| {
+        let Some((authority, server)) = serve(sdk, "127.0.0.1", Period::Now, options) else {
+            return;
+        };
+        let (ca, url) = (format!("--ca {}", path(&authority.file())), server.url(scheme));
+        match sdk {
+            Sdk::Two => {
+                let run = streams(&sdk.name(), mode, url, "sessions", &ca);
+                let handshakes = run.summary["tls"]["handshakes"]["failed"].as_u64();
+                assert_eq!(handshakes, Some(0), "{}", run.context());
+            }
+            Sdk::One => {
+                let apart = if scheme == "wss://" { "none" } else { "40 ok" };
+                answered(mode, &call(url, "ask", &ca), apart);
+            }
+        }
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::run::{Run, Running};
 const CALLS: usize = 100;
 
 /// A server whose certificate an authority of its own signed for `name`.
-fn serve(sdk: Sdk, name: &str, period: Period, more: &[&str]) -> Option<(Authority, Server)> {
+pub fn serve(sdk: Sdk, name: &str, period: Period, more: &[&str]) -> Option<(Authority, Server)> {
     let authority = Authority::new();
     let (cert, key) = authority.files(name, period);
     let mut options = vec!["--tls", cert.to_str()?, key.to_str()?];
@@ -20,7 +20,7 @@ fn serve(sdk: Sdk, name: &str, period: Period, more: &[&str]) -> Option<(Authori
     Some((authority, server))
 }
 
-fn path(file: &std::path::Path) -> &str {
+pub fn path(file: &std::path::Path) -> &str {
     file.to_str().expect("a path of the tests")
 }
 

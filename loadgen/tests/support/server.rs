@@ -178,7 +178,8 @@ fn serve(
     counts.connections.fetch_add(1, Ordering::Relaxed);
     let (mut reader, mut answers) = (BufReader::new(reader), 0);
     while let Some(request) = read_request(&mut reader)? {
-        let answer = match kind {
+        let head_only = request.method == "HEAD";
+        let mut answer = match kind {
             Kind::Mcp => answer(&request, counts),
             Kind::Restless if answers % 50 == 49 => {
                 answer(&request, counts).replacen("\r\n", "\r\nConnection: close\r\n", 1)
@@ -198,6 +199,10 @@ fn serve(
                 "\x15\x03\x01\0\x02\x02\x46".into()
             }
         };
+        if head_only {
+            // RFC 9110 section 9.3.2: the fields of the answer to GET, and no content.
+            answer.truncate(answer.find("\r\n\r\n").map_or(answer.len(), |end| end + 4));
+        }
         stream.write_all(answer.as_bytes())?;
         answers += 1;
         if kind == Kind::Tls || (kind == Kind::Restless && answers % 50 == 0) {
@@ -207,14 +212,16 @@ fn serve(
     Ok(())
 }
 
-struct Request {
-    method: String,
-    head: String,
-    session: Option<u64>,
-    body: String,
+/// What a client asked for.
+pub struct Request {
+    pub method: String,
+    pub head: String,
+    pub session: Option<u64>,
+    pub body: String,
 }
 
-fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
+/// The next request; `None` at the end.
+pub fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -240,7 +247,8 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     Ok(Some(Request { method, head, session, body }))
 }
 
-fn answer(request: &Request, counts: &Counts) -> String {
+/// What an MCP server with sessions says to it.
+pub fn answer(request: &Request, counts: &Counts) -> String {
     let body = &request.body;
     let id = body.split("\"id\":").nth(1).and_then(|rest| rest.split([',', '}']).next());
     let id = id.unwrap_or("null");
@@ -278,7 +286,8 @@ fn answer(request: &Request, counts: &Counts) -> String {
     result("", "{}")
 }
 
-fn reply(status: &str, kind: &str, more: &str, body: &str) -> String {
+/// An answer in HTTP.
+pub fn reply(status: &str, kind: &str, more: &str, body: &str) -> String {
     let len = body.len();
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {len}\r\n\r\n{body}"
