@@ -27,6 +27,12 @@ impl Even {
         self.start_ns.saturating_add(self.curve.offset_ns(self.next as f64))
     }
 
+    /// When the item after the next is due.
+    pub fn following_due_ns(&self) -> u64 {
+        let following = self.next + self.stride;
+        self.start_ns.saturating_add(self.curve.offset_ns(following as f64))
+    }
+
     /// Takes the next item if it is due by `now_ns`, and says when it was due.
     pub fn take(&mut self, now_ns: u64) -> Option<u64> {
         let due_ns = self.next_due_ns();
@@ -99,6 +105,14 @@ impl Schedule {
         }
     }
 
+    /// When the request after the next is due.
+    pub fn following_due_ns(&self) -> u64 {
+        match &self.0 {
+            Kind::Constant(even) => even.following_due_ns(),
+            Kind::Poisson(poisson) => poisson.following_due_ns,
+        }
+    }
+
     /// Takes the next request if it is due by `now_ns`.
     pub fn take(&mut self, now_ns: u64) -> Option<Due> {
         match &mut self.0 {
@@ -125,9 +139,10 @@ struct Poisson {
     stride: u64,
     /// The item that is next.
     index: u64,
-    /// The gaps up to it, added up, in units of 2^-32.
+    /// The gaps up to the one after it, added up, in units of 2^-32.
     gaps: u128,
     next_due_ns: u64,
+    following_due_ns: u64,
 }
 
 impl Poisson {
@@ -136,14 +151,32 @@ impl Poisson {
         let stream = Stream::new(seed, Topic::Arrivals);
         let (first, stride) = (u64::from(index), u64::from(workers));
         let gaps = (0..=first).map(|k| gap(stream, k)).sum();
-        let mut new = Self { start_ns, curve, stream, stride, index: first, gaps, next_due_ns: 0 };
+        let mut new = Self {
+            start_ns,
+            curve,
+            stream,
+            stride,
+            index: first,
+            gaps,
+            next_due_ns: 0,
+            following_due_ns: 0,
+        };
         new.next_due_ns = new.due_ns();
+        new.look_ahead();
         new
     }
 
+    /// When the item is due that the gaps lead to.
     fn due_ns(&self) -> u64 {
         let items = self.gaps as f64 / (1u64 << 32) as f64;
         self.start_ns.saturating_add(self.curve.offset_ns(items))
+    }
+
+    /// Adds the gaps between the next item and the one after it.
+    fn look_ahead(&mut self) {
+        let following = self.index + self.stride;
+        self.gaps += (self.index + 1..=following).map(|k| gap(self.stream, k)).sum::<u128>();
+        self.following_due_ns = self.due_ns();
     }
 
     fn take(&mut self, now_ns: u64) -> Option<Due> {
@@ -151,10 +184,9 @@ impl Poisson {
         if due.at_ns > now_ns {
             return None;
         }
-        let later = self.index + self.stride;
-        self.gaps += (self.index + 1..=later).map(|k| gap(self.stream, k)).sum::<u128>();
-        self.index = later;
-        self.next_due_ns = self.due_ns();
+        self.index += self.stride;
+        self.next_due_ns = self.following_due_ns;
+        self.look_ahead();
         Some(due)
     }
 }
@@ -286,13 +318,15 @@ mod tests {
             let mut schedule = poisson(seed, rate, (0, 1));
             let mut before_ns = 0;
             for index in 0..k {
-                let next_ns = schedule.next_due_ns();
+                let (next_ns, following_ns) =
+                    (schedule.next_due_ns(), schedule.following_due_ns());
                 prop_assert!(next_ns >= before_ns);
                 before_ns = next_ns;
                 if next_ns > 0 {
                     prop_assert_eq!(schedule.take(next_ns - 1), None, "early");
                 }
                 prop_assert_eq!(schedule.take(next_ns), Some(Due { at_ns: next_ns, index }));
+                prop_assert_eq!(schedule.next_due_ns(), following_ns);
             }
             let stream = Stream::new(seed, Topic::Arrivals);
             let sum: u128 = (0..=k).rev().map(|k| gap(stream, k)).sum();

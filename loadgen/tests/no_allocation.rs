@@ -52,6 +52,10 @@ impl<R: Ring> Ring for Uncounted<R> {
         uncounted(|| self.0.enter(wait_ns))
     }
 
+    fn foresee(&mut self, at_ns: u64) {
+        uncounted(|| self.0.foresee(at_ns));
+    }
+
     fn pop(&mut self) -> Option<Completion> {
         uncounted(|| self.0.pop())
     }

@@ -63,6 +63,7 @@ on_every_ring!(
     a_quiet_send_is_through_before_its_answer_or_says_how_far_it_came,
     a_slot_is_used_again_with_another_generation,
     a_wait_ends_by_itself,
+    what_is_foreseen_ends_a_wait_and_nothing_else,
     many_sockets_are_all_served,
     sources_are_bound,
 );
@@ -439,6 +440,28 @@ fn a_wait_ends_by_itself<R: Ring>(rig: &mut Rig<R>) {
     rig.push(HANDLE, Op::Close);
     rig.ring.enter(u64::MAX / 2).expect("enter");
     assert_eq!(rig.expect(HANDLE, OpKind::Close).result, Ok(0));
+}
+
+fn what_is_foreseen_ends_a_wait_and_nothing_else<R: Ring>(rig: &mut Rig<R>) {
+    let handle = Handle { slot: 1, generation: 1 };
+    let mut stream = rig.connected(handle);
+    rig.push(handle, Op::Receive);
+    let began_ns = Monotonic.now_ns();
+    // More than are kept at one time, in any order, some twice, and one that has passed.
+    for at_ms in [5, 3, 3, 1, 4, 2, 0, 6] {
+        rig.ring.foresee(began_ns + at_ms * 1_000_000);
+    }
+    let until_ns = began_ns + 8_000_000;
+    loop {
+        let now_ns = Monotonic.now_ns();
+        if now_ns >= until_ns {
+            break;
+        }
+        rig.ring.enter(until_ns - now_ns).expect("enter");
+        assert!(rig.ring.pop().is_none(), "nothing has completed");
+    }
+    stream.write_all(b"answer").expect("write");
+    assert_eq!(rig.received(handle), Ok(b"answer".to_vec()));
 }
 
 fn many_sockets_are_all_served<R: Ring>(rig: &mut Rig<R>) {

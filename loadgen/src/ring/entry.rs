@@ -66,6 +66,20 @@ pub(super) fn quiet_send(handle: Handle, bytes: *const u8, len: u32) -> squeue::
         .user_data(user_data(OpKind::Send, handle))
 }
 
+/// What stands for the operation in the names of alarms, which belong to no slot.
+const ALARM: u64 = 7;
+
+/// Builds the entry of a completion at an absolute time on CLOCK_MONOTONIC.
+pub(super) fn alarm(number: usize, at: *const types::Timespec) -> squeue::Entry {
+    let flags = types::TimeoutFlags::ABS;
+    opcode::Timeout::new(at).flags(flags).build().user_data(ALARM << 56 | number as u64)
+}
+
+/// Which alarm a completion is of, if it is of one.
+pub(super) fn alarm_number(data: u64) -> Option<usize> {
+    (data >> 56 == ALARM).then_some(data as u32 as usize)
+}
+
 /// Reads a kernel completion; `None` for one that belongs to no operation of ours.
 pub(super) fn completion(cqe: &cqueue::Entry) -> Option<Completion> {
     let (kind, handle) = from_user_data(cqe.user_data())?;
@@ -105,6 +119,8 @@ mod tests {
             }
         }
         assert_eq!(from_user_data(0), None);
+        assert_eq!(from_user_data(ALARM << 56), None);
+        assert_eq!((alarm_number(ALARM << 56 | 3), alarm_number(1 << 56)), (Some(3), None));
         assert_eq!(from_user_data(u64::MAX), None);
     }
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 use io_uring::{IoUring, types};
 use socket2::{SockAddr, Type};
 
+use super::alarms::Alarms;
 use super::buffers::{RecvBuffers, SendBuffers};
-use super::entry::{Pointers, completion, entry, quiet_send};
+use super::entry::{Pointers, alarm_number, completion, entry, quiet_send};
 use super::quiet::{QuietSend, QuietSends};
 use super::socket::{open_socket, sock_addr};
 use super::{
     Address, Completion, Handle, Op, Peer, QueueFull, RecvBuffer, Ring, RingConfig, RingStats,
     SendBuffer, Source,
 };
+use crate::clock::{Clock, Monotonic};
 
 /// Asks `io_uring_enter(2)` for completions; libc has no name for it.
 const GETEVENTS: u32 = 1;
@@ -28,6 +30,7 @@ pub struct KernelRing {
     #[expect(clippy::vec_box, reason = "queued entries point at the addresses")]
     peers: Vec<Box<SockAddr>>,
     quiet: QuietSends,
+    alarms: Alarms,
     stats: RingStats,
 }
 
@@ -51,7 +54,23 @@ impl KernelRing {
                 .map_err(|e| step(e, "registering the receive buffers"))?;
         let send = SendBuffers::new(config.send_buffers, config.send_buffer_bytes)?;
         let quiet = QuietSends::new(config.entries, ring.params().is_feature_skip_cqe_on_success());
-        Ok(Self { ring, recv, send, peers: Vec::new(), quiet, stats: RingStats::default() })
+        let (alarms, stats) = (Alarms::new(), RingStats::default());
+        Ok(Self { ring, recv, send, peers: Vec::new(), quiet, alarms, stats })
+    }
+
+    /// Arms an alarm; whether there was room for one.
+    fn set_alarm(&mut self, at_ns: u64) -> bool {
+        let mut submission = self.ring.submission();
+        self.alarms.set(at_ns, |entry| {
+            // SAFETY: the entry points at a time that stays until its completion has been popped
+            // (see `Alarms::set`), and so does the box that it is in, which the ring goes before.
+            unsafe { submission.push(entry) }.is_ok()
+        })
+    }
+
+    /// Makes sure that a wait until then ends in time by an alarm; whether one does.
+    fn ends_by_alarm(&mut self, until_ns: u64) -> bool {
+        self.alarms.ring_by(until_ns) || self.set_alarm(until_ns)
     }
 
     /// Takes what has completed from the kernel, and finds out which quiet sends are through.
@@ -143,22 +162,22 @@ impl Ring for KernelRing {
     fn enter(&mut self, wait_ns: u64) -> io::Result<()> {
         self.stats.enters += 1;
         self.send_again();
-        let (submitter, submission, completions) = self.ring.split();
-        let to_submit = submission.len() as u32;
-        self.stats.cq_overflow = u64::from(completions.overflow());
-        let here = !completions.is_empty() || self.quiet.has_taken();
+        self.stats.cq_overflow = u64::from(self.ring.completion().overflow());
+        let here = !self.ring.completion().is_empty() || self.quiet.has_taken();
         // Buffers that are known to be free only after a return are not slept on.
         let starved = self.send.is_empty() && self.quiet.any();
-        drop(completions);
-        drop(submission);
-        let entered = if wait_ns == 0 || here || starved {
-            // Deferred task work runs only in a call that asks for events; one that asks for none
-            // at the least needs no timer.
+        // Deferred task work runs only in a call that asks for events; one that asks for none at
+        // the least needs no timer.
+        let least = u32::from(wait_ns > 0 && !here && !starved);
+        let entered = if least == 0 || self.ends_by_alarm(Monotonic.now_ns() + wait_ns) {
+            let to_submit = self.ring.submission().len() as u32;
+            let submitter = self.ring.submitter();
             // SAFETY: the count is that of entries in the queue, and there is no argument.
-            unsafe { submitter.enter::<nix::libc::sigset_t>(to_submit, 0, GETEVENTS, None) }
+            unsafe { submitter.enter::<nix::libc::sigset_t>(to_submit, least, GETEVENTS, None) }
         } else {
             let wait = types::Timespec::from(Duration::from_nanos(wait_ns));
-            submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&wait))
+            let wait = types::SubmitArgs::new().timespec(&wait);
+            self.ring.submitter().submit_with_args(1, &wait)
         };
         self.take_completions();
         match entered {
@@ -172,6 +191,12 @@ impl Ring for KernelRing {
         }
     }
 
+    fn foresee(&mut self, at_ns: u64) {
+        if !self.alarms.ring_at(at_ns) {
+            self.set_alarm(at_ns);
+        }
+    }
+
     fn pop(&mut self) -> Option<Completion> {
         if let Some(completion) = self.quiet.pop_through() {
             return Some(completion);
@@ -181,6 +206,10 @@ impl Ring for KernelRing {
                 Some(cqe) => cqe,
                 None => self.ring.completion().next()?,
             };
+            if let Some(number) = alarm_number(cqe.user_data()) {
+                self.alarms.went_off(number);
+                continue;
+            }
             self.stats.completions += 1;
             if let Some(completion) = completion(&cqe) {
                 if completion.buffer.is_some() {

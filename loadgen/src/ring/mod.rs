@@ -5,6 +5,7 @@
 //! allow it (`epoll.rs`), and a seeded simulator with virtual time. A ring knows slots, generations
 //! and buffers; it knows neither sessions nor protocols, and it never decides anything: it reports.
 
+mod alarms;
 mod buffers;
 #[cfg(test)]
 mod conformance;
@@ -262,6 +263,11 @@ pub trait Ring {
     /// # Errors
     /// Only what makes the ring unusable.
     fn enter(&mut self, wait_ns: u64) -> io::Result<()>;
+
+    /// Says that a later wait is going to end at this time on the clock, whatever else ends one
+    /// before: to know it early may save a ring work. Nothing follows from it but a wait that is
+    /// ended without a completion.
+    fn foresee(&mut self, _at_ns: u64) {}
 
     /// Takes the next completion, if there is one.
     fn pop(&mut self) -> Option<Completion>;

@@ -242,6 +242,17 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         next_ns
     }
 
+    /// When the scheduled request after the next is due, in a stage that lets it be sent.
+    pub(super) fn following_due_ns(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Ramp | Stage::Warmup | Stage::Hold => {
+                let due_ns = self.schedule.as_ref().map(Schedule::following_due_ns);
+                due_ns.filter(|due_ns| *due_ns < self.scheduled.end)
+            }
+            Stage::Drain | Stage::Cooldown | Stage::Abandon => None,
+        }
+    }
+
     /// When the next thing is due; a moment in the past means now.
     pub(super) fn next_due_ns(&self) -> u64 {
         let front = |queue: usize, wait_ns: u64| match self.queues[queue].front() {

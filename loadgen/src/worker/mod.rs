@@ -60,6 +60,10 @@ const SAMPLE_NS: u64 = 1_000_000_000;
 const LONGEST_WAIT_NS: u64 = 20_000_000;
 /// With `--spin`, the last part of a wait that is polled instead of slept.
 const SPIN_NS: u64 = 300_000;
+/// A wait shorter than this is polled: to sleep costs a core more (docs/journal/fidelity.md).
+const POLL_NS: u64 = 10_000;
+/// A due time nearer than this is not worth being foreseen.
+const FORESEEN_NS: u64 = 100_000;
 
 /// What a worker shares with the thread that watches it.
 #[derive(Default)]
@@ -397,6 +401,14 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let mut wait_ns = (due_ns - before_ns).min(LONGEST_WAIT_NS);
         if self.plan.spin {
             wait_ns = wait_ns.saturating_sub(SPIN_NS);
+        }
+        if wait_ns < POLL_NS {
+            wait_ns = 0;
+        }
+        if let Some(due_ns) = self.following_due_ns()
+            && due_ns > before_ns + FORESEEN_NS
+        {
+            self.ring.foresee(due_ns);
         }
         // What is left in the outbox waits for a send buffer, and so for a completion.
         self.ring.enter(wait_ns)?;

@@ -243,10 +243,10 @@ impl Ring for SimRing {
     fn enter(&mut self, wait_ns: u64) -> io::Result<()> {
         self.stats.enters += 1;
         let idle = self.queue.is_empty() && self.ready.is_empty() && wait_ns == 0;
-        if !idle {
-            (self.spins, self.spins_from_ns) = (0, self.net.now_ns());
+        if self.spins == 0 {
+            self.spins_from_ns = self.net.now_ns();
         }
-        self.spins += 1;
+        self.spins = if idle { self.spins + 1 } else { 0 };
         let spins = self.spins > SPINS_MAX && self.net.now_ns() - self.spins_from_ns > SPIN_NS_MAX;
         assert!(!spins, "the caller spins without doing or awaiting anything");
         if self.net.mood(|k| k.empty_enter) {
