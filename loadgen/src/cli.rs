@@ -22,6 +22,8 @@ Examples:
       newline-delimited JSON-RPC over TCP
   loadgen -c 100 -r 500 http+unix:/run/mcp.sock:/mcp
       MCP over a socket of this host
+  loadgen -c 10 --in-flight 32 --closed -d 10s ws://127.0.0.1:8080/ws
+      10 WebSockets with 32 requests under way on each
   loadgen -c 1000 --ca ca.pem https://10.0.0.5:8443/mcp wss://10.0.0.5:8443/ws
       the same inside TLS, whose handshakes are counted and timed apart
   loadgen -c 1000 --stage 30s@500 --stage 60s@500..5000 --stage 60s@5000..8000/4 http://...
@@ -59,6 +61,13 @@ pub struct Cli {
     /// [default: as many as connections]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "SESSIONS")]
     pub sessions: Option<u32>,
+
+    /// Requests that may be in flight on a session at one time, told apart by their ids: over lines (tcp,
+    /// tls, unix) and WebSocket. Over HTTP/1.1 a connection carries one at a time: there, more
+    /// connections are the way
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(value_name = "REQUESTS")]
+    pub in_flight: u32,
 
     /// New connections a second while the load builds up (with --sessions: new sessions), and for
     /// reconnects

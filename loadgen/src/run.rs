@@ -444,8 +444,7 @@ impl Coordinator<'_> {
                 target.url
             ));
         }
-        setup::holds_sessions(self.cli, std::slice::from_ref(&target))
-            .map_err(|e| e.to_string())?;
+        setup::suits(self.cli, std::slice::from_ref(&target)).map_err(|e| e.to_string())?;
         let index = order.known.len() as u16;
         if let Some(log) = &mut self.log {
             log.note(now_ns, "target_added", &format!("{index} {}", target.name()));

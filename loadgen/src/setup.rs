@@ -107,7 +107,7 @@ impl Setup {
         for url in &urls {
             targets.extend(ask_all(cli, url, wanted, &mut work)?);
         }
-        holds_sessions(cli, &targets)?;
+        suits(cli, &targets)?;
         let mut longest = 0;
         for target in &targets {
             let requests = Requests::prepare(&target.url, target.dialect, &work)?;
@@ -148,11 +148,25 @@ fn follow_names(
     Ok(Some(Names::follow(every, move || finder.find())))
 }
 
-/// Whether more sessions than connections can be had of these targets.
+/// Whether these targets can do what only some can.
 ///
 /// # Errors
-/// What is in the way, where they are wanted.
-pub fn holds_sessions(cli: &Cli, targets: &[Target]) -> Result<(), SetupError> {
+/// What is in the way of what is wanted, and what to do.
+pub fn suits(cli: &Cli, targets: &[Target]) -> Result<(), SetupError> {
+    let http = targets.iter().find(|target| target.dialect.is_http());
+    if let (2.., Some(Target { url, .. })) = (cli.in_flight, http) {
+        let cause = format!(
+            "--in-flight {}: {url} is HTTP/1.1, where a connection carries one request at a time: use \
+             more connections (-c), each with its session",
+            cli.in_flight
+        );
+        return Err(SetupError::Option(cause));
+    }
+    holds_sessions(cli, targets)
+}
+
+/// Whether more sessions than connections can be had of these targets.
+fn holds_sessions(cli: &Cli, targets: &[Target]) -> Result<(), SetupError> {
     let (sessions, connections) = (cli.sessions.unwrap_or(cli.connections), cli.connections);
     let refused =
         |because: String| Err(SetupError::Option(format!("--sessions {sessions}: {because}")));

@@ -187,6 +187,7 @@ impl Summary<'_> {
                 "ok": tally.ok,
                 "failed": tally.sent - tally.ok,
                 "dropped": tally.dropped,
+                "in_flight_per_session": self.plan.in_flight,
             },
             "response_ns": percentiles(&tally.response),
             "service_ns": percentiles(&tally.service),
@@ -327,11 +328,15 @@ impl Summary<'_> {
         row(
             "Requests",
             format!(
-                "{offered} offered = {} sent + {} dropped; {} ok, {} failed",
+                "{offered} offered = {} sent + {} dropped; {} ok, {} failed{}",
                 tally.sent,
                 tally.dropped,
                 tally.ok,
-                tally.sent - tally.ok
+                tally.sent - tally.ok,
+                match self.plan.in_flight {
+                    1 => String::new(),
+                    several => format!("; up to {several} in flight on a session"),
+                }
             ),
         );
         row("Success", format!("{share:.3} %"));

@@ -282,6 +282,36 @@ fn sockets_in_the_file_system_count_exactly() {
 }
 
 #[test]
+fn several_requests_in_flight_are_told_apart_by_their_ids() {
+    let server = Server::start(Kind::Backwards);
+    let place = Place::new();
+    let (dir, json) = (place.path().to_owned(), place.json());
+    let ended = run(&[
+        "-c4",
+        "--in-flight=8",
+        "-r400",
+        "-d1s",
+        "--log",
+        dir.to_str().expect("a path"),
+        "--json",
+        json.to_str().expect("a path"),
+        &format!("tcp://{}", server.address),
+    ]);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(ended.stdout.contains("up to 8 in flight"), "{ended}");
+    let summary = place.summary();
+    assert_eq!(summary["requests"]["in_flight_per_session"], 8);
+    assert_eq!((count(&summary, "offered"), count(&summary, "ok")), (400, 400), "{ended}");
+    assert_eq!(summary["from_server"]["unsolicited"], 0, "{ended}");
+    let get = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(get(&server.counts.calls), 401);
+    let most = get(&server.counts.pending_max);
+    assert!((2..=8).contains(&most), "{most} waited on one connection at most");
+    let (requests, whole) = read_log(&place.log());
+    assert!(whole && calls(&place.log(), &requests) == 400);
+}
+
+#[test]
 fn the_fast_target_counts_the_same() {
     let Some(target) = Target::fast(&[]) else { return };
     whole_run(&target.url);

@@ -152,7 +152,11 @@ fn allocations<R: Ring, C: Clock + Clone>(
 }
 
 fn setup(options: &str, server: &Server) -> Plan {
-    let words = format!("loadgen {options} --workers 1 {}", server.url());
+    setup_for(options, &server.url())
+}
+
+fn setup_for(options: &str, url: &str) -> Plan {
+    let words = format!("loadgen {options} --workers 1 {url}");
     let cli = Cli::try_parse_from(words.split(' ')).expect("the options parse");
     Setup::prepare(&cli).expect("the server can be loaded").plan
 }
@@ -180,6 +184,27 @@ fn a_simulated_run_does_not_allocate() {
         assert!(answers > 4_000, "{answers} answers");
         assert_eq!(counted.count_total, 0, "{load}: {counted:?} for {answers} answers");
     }
+}
+
+#[test]
+fn a_simulated_run_with_several_requests_in_flight_does_not_allocate() {
+    let server = Server::start(Kind::Lines);
+    let url = format!("tcp://{}", server.address);
+    let plan = setup_for("-c 20 --in-flight 8 --ramp 1000 --heartbeat 1s -r 2000", &url);
+    let clock = SimClock::new(1_000 * MS, 100);
+    let script =
+        Script { several: true, service_ns: 20 * MS..50 * MS, ..Script::healthy(Speaks::Lines) };
+    let config = SimConfig {
+        ring: ring_config(&plan),
+        seed: 1,
+        kernel: Kernel { split: 0.5, short_send: 0.3, ..Kernel::default() },
+        scripts: vec![script],
+        heal_ns: u64::MAX,
+    };
+    let ring = Uncounted(SimRing::new(config, clock.clone()));
+    let (answers, counted) = allocations(plan, ring, clock, 3_000 * MS);
+    assert!(answers > 4_000, "{answers} answers");
+    assert_eq!(counted.count_total, 0, "{counted:?} for {answers} answers");
 }
 
 #[test]

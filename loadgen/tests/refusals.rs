@@ -117,3 +117,10 @@ fn a_driving_program_is_told_on_standard_output_too() {
     assert_eq!(message["type"], "error");
     assert!(message["message"].as_str().is_some_and(|m| m.contains("no-such-host")), "{line}");
 }
+
+#[test]
+fn several_requests_at_a_time_where_a_connection_carries_one() {
+    let url = Server::start(Kind::Mcp).url();
+    run(&["-c1", "-d1s", "--in-flight=8", &url])
+        .refused(2, &["--in-flight 8", "one request at a time", "more connections (-c)"]);
+}

@@ -121,6 +121,8 @@ pub struct Plan {
     pub connections: u32,
     /// Their sessions: as many, or more, which then take turns.
     pub sessions: u32,
+    /// Requests that may be in flight on a session at one time.
+    pub in_flight: u32,
     /// Scheduled requests a second, the most where they change; 0 in closed loop.
     pub rate_per_s: f64,
     /// How they change over time, the warm-up included.
@@ -330,6 +332,7 @@ impl Plan {
             command: String::new(),
             connections,
             sessions,
+            in_flight: cli.in_flight,
             rate_per_s,
             curve,
             stages: cli.stage.clone(),
@@ -366,9 +369,15 @@ impl Plan {
 
     /// What is held, in words.
     pub fn held(&self) -> String {
-        match self.sessions > self.connections {
-            true => format!("{} sessions over {} connections", self.sessions, self.connections),
-            false => format!("{} connections", self.connections),
+        let (sessions, connections) = (self.sessions, self.connections);
+        match self.in_flight {
+            1 if sessions > connections => {
+                format!("{sessions} sessions over {connections} connections")
+            }
+            1 => format!("{connections} connections"),
+            several => {
+                format!("{connections} connections (up to {several} requests in flight on each)")
+            }
         }
     }
 
@@ -409,6 +418,7 @@ impl Plan {
             "sample_fields": crate::worker::sample::FIELDS,
             "connections": self.connections,
             "sessions": self.sessions,
+            "in_flight": self.in_flight,
             "rate_per_s": self.rate_per_s,
             "arrivals": self.arrivals.name(),
             "stages": self.stages.iter().map(Stage::to_string).collect::<Vec<_>>(),

@@ -355,6 +355,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let habit = self.is_habit(session, outcome);
         self.set_aside(session, outcome, detail);
         self.end_request(session, outcome, detail);
+        self.fail_lanes(session, outcome, detail);
         let s = &mut self.sessions[session as usize];
         s.attempt_ns = self.now_ns;
         let lines = !self.prepared[usize::from(s.target)].dialect.is_http();
@@ -388,6 +389,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if !renews {
             // Where there was a reason, the request has ended with it; otherwise we hang up on it.
             self.end_request(session, Outcome::Unanswered, 0);
+            self.fail_lanes(session, Outcome::Unanswered, 0);
         }
         self.unqueue(session);
         self.drop_layer(session)?;

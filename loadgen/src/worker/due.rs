@@ -142,6 +142,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         while let Some(session) = self.overdue(HANDSHAKING) {
             self.lose(session, Outcome::Timeout, 0)?;
         }
+        self.time_out_lanes()?;
         while let Some(session) = self.overdue(ANSWERING) {
             match self.sessions[session as usize].state {
                 State::Finishing | State::Deleting => {
@@ -264,6 +265,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             .min(front(CONNECTING, self.plan.timeout_ns))
             .min(front(HANDSHAKING, self.plan.timeout_ns))
             .min(front(ANSWERING, self.plan.timeout_ns));
+        if let Some(sent_ns) = self.lanes.oldest_ns() {
+            next_ns = next_ns.min(sent_ns + self.plan.timeout_ns);
+        }
         if let Some(&Reverse((due_ns, slot, _))) = self.later.peek() {
             let paced_ns = if slot < self.count { 0 } else { self.reconnects.next_ns() };
             next_ns = next_ns.min(due_ns.max(paced_ns));

@@ -128,7 +128,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             fields(role, session, &self.sessions, &self.helpers, &self.pool, prepared.dialect);
         self.rendered.clear();
         template.render(&mut self.rendered, &fields);
-        let expectation = template.expectation(&fields);
+        let apart = self.goes_into_lane(op);
+        let expectation = template.expectation(&fields).filter(|_| !apart);
         let s = &mut self.sessions[session as usize];
         if expectation.is_some_and(|expected| s.exchange.expect(expected).is_err()) {
             self.ring.release(buffer);
@@ -138,7 +139,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         layer.seal(&self.rendered, &mut self.layers);
         let behind = s.sending.is_some() || s.unsent;
         self.stamp_sent(session);
-        self.enqueue(ANSWERING, session);
+        if apart {
+            self.take_lane(session);
+        } else {
+            self.enqueue(ANSWERING, session);
+        }
         if behind {
             // Follows what the layer itself is sending.
             self.ring.release(buffer);

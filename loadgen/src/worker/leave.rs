@@ -149,7 +149,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let session = moving.cursor;
             let s = &self.sessions[session as usize];
             let leaves = s.assigned && self.targets.should_leave(s.target, share);
-            if leaves && s.state == State::Idle {
+            if leaves && s.state == State::Idle && !self.waits_for_lanes(session) {
                 let at_slots = self.established - self.pool.established();
                 let under_way = self.ramp_next.min(count) - at_slots;
                 if under_way >= self.plan.limits.opening || !moving.pacer.take(self.now_ns) {

@@ -5,13 +5,14 @@
 //! and nothing allocates once the sessions stand. Files: `session` (state), `connect` (how
 //! connections come and go), `leave` (how sessions do), `receive` (completions), `send`
 //! (requests), `layered` (TLS and WebSocket in between), `due` (timers and schedule), `slots` (what
-//! slots are for), `pool` (more sessions than slots), `streams` (event streams beside sessions), `answers` (requests of servers),
+//! slots are for), `pool` (more sessions than slots), `lanes` (several requests in flight), `streams` (event streams beside sessions), `answers` (requests of servers),
 //! `renew` (from one connection to another), `record` (log and counts), `targets` (where to),
 //! `lists`, `sample`.
 
 mod answers;
 mod connect;
 mod due;
+mod lanes;
 mod layered;
 mod leave;
 mod lists;
@@ -43,6 +44,7 @@ use crate::orders::{Orders, Stage};
 use crate::plan::{ASKS_MAX, Plan, Target};
 use crate::ring::{Family, Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Even, Pacer, Schedule};
+use lanes::Lanes;
 use lists::{ANSWERING, Links, QUEUES, Queue};
 use pool::Pool;
 pub use record::{
@@ -161,6 +163,8 @@ pub struct Worker<R: Ring, C: Clock> {
     members: u32,
     /// Those.
     pool: Pool,
+    /// Requests in flight beside those of slots.
+    lanes: Lanes,
     /// And how many are their streams: as many, or none.
     streams: u32,
     /// What each helper answers.
@@ -261,6 +265,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             count,
             members,
             pool: Pool::new(members, count),
+            lanes: Lanes::new(count, plan.in_flight),
             streams,
             helpers: vec![None; plan.limits.helpers as usize],
             asks: VecDeque::with_capacity(if plan.limits.helpers > 0 { ASKS_MAX } else { 0 }),
@@ -468,7 +473,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         sample.session_alive = if asked { u64::from(self.alive.len()) } else { 0 };
         sample.stream_open = u64::from(self.streaming);
         sample.queued = self.due.len() as u64;
-        sample.in_flight = u64::from(self.queues[ANSWERING].len());
+        sample.in_flight = u64::from(self.queues[ANSWERING].len() + self.lanes.in_flight());
         sample.completions = stats.completions;
         sample.send_buffers_used_max = u64::from(stats.send_buffers_used_max);
         sample.cq_overflow = stats.cq_overflow;
@@ -484,7 +489,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let waits = |s: &Session| {
             s.state == State::Busy || s.current.is_some_and(|current| current.op.is_load())
         };
-        !self.due.is_empty() || !self.resume_at.is_empty() || sessions.iter().any(waits)
+        !self.due.is_empty()
+            || !self.resume_at.is_empty()
+            || self.lanes.in_flight() > 0
+            || sessions.iter().any(waits)
     }
 
     fn take_sample(&mut self) {
@@ -562,6 +570,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         for slot in 0..self.sessions.len() as u32 {
             self.fail_crossed(slot);
             self.end_request(slot, Outcome::Unanswered, 0);
+            self.fail_lanes(slot, Outcome::Unanswered, 0);
         }
         while let Some(due) = self.due.pop_front() {
             self.record_dropped(due);

@@ -225,8 +225,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.asked(session, session, id, method);
                 Ok(())
             }
-            Event::Unsolicited { .. } => {
-                self.recorder.now.unsolicited += 1;
+            Event::Unsolicited { id, reply } => {
+                self.answered_in_lane(session, id, reply);
                 Ok(())
             }
             // Held streams are connections of their own.
@@ -367,7 +367,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         })
     }
 
-    fn mark_alive(&mut self, session: u32) {
+    pub(super) fn mark_alive(&mut self, session: u32) {
         self.sessions[session as usize].answered_ns = self.now_ns;
         self.pool.answered(session, self.now_ns);
         let number = self.pool.number(session);

@@ -52,8 +52,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.dial_for_request(session)?;
                 continue;
             }
-            if s.sending.is_some_and(|sending| sending.answer) {
-                // An answer to the server is being sent; the request comes after it.
+            let lanes = !self.lanes.is_off() && s.layer.is_none();
+            if s.sending.is_some_and(|sending| sending.answer || lanes) {
+                // An answer to the server, or a request, is being sent: this one comes after it.
                 if postponed >= self.queues[OUTBOX].len() {
                     break;
                 }
@@ -101,7 +102,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let fields =
             fields(role, session, &self.sessions, &self.helpers, &self.pool, prepared.dialect);
         let written = template.render_to(self.ring.send_bytes_mut(buffer), &fields);
-        let expectation = template.expectation(&fields);
+        let apart = self.goes_into_lane(op);
+        let expectation = template.expectation(&fields).filter(|_| !apart);
         let s = &mut self.sessions[session as usize];
         let ready = expectation.is_none_or(|expected| s.exchange.expect(expected).is_ok());
         let (Some(len), true, None) = (written, ready, s.sending) else {
@@ -112,10 +114,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         s.armed.set(OpKind::Send);
         self.stamp_sent(session);
         self.recorder.now.bytes_out += len as u64;
-        self.enqueue(ANSWERING, session);
+        if apart {
+            self.take_lane(session);
+        } else {
+            self.enqueue(ANSWERING, session);
+        }
         let send = RingOp::Send { buffer, from: 0, to: len as u32 };
-        // Nothing follows from the sending but of a notification over lines; see `sent`.
-        if op == Op::Initialized {
+        // Nothing follows from the sending but of a notification over lines, see `sent`, and where
+        // another request is to follow.
+        if op == Op::Initialized || apart {
             self.submit(session, send)
         } else {
             self.submit_quietly(session, send)

@@ -153,6 +153,18 @@ fn websocket_against_the_python_sdk() {
         let found = format!("{}; {closes}", found(&run));
         insist(&Sdk::One.name(), mode, &expected(&handshakes), &found, &run.context());
         assert_eq!(run.code, Some(0), "{}", run.context());
+        let url = server.url(&format!("{mode}://"));
+        let run = Run::load(&format!("-c 2 --in-flight 8 --closed -d 1s {trust} {url}"));
+        let calls = run.requests("call", Outcome::Ok);
+        let mode = format!("{mode}, 8 in flight on each of 2");
+        let expected = format!("{calls} ok; 0 of no request");
+        let found = format!(
+            "{}; {} of no request",
+            run.ended("call"),
+            run.summary["from_server"]["unsolicited"]
+        );
+        insist(&Sdk::One.name(), &mode, &expected, &found, &run.context());
+        assert!(calls > 16, "{calls} answers");
     }
 }
 

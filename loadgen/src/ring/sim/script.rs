@@ -175,6 +175,9 @@ pub struct Script {
     pub streams: Streams,
     /// What goes wrong.
     pub faults: Faults,
+    /// Whether it takes a request before it has answered the one before (lines); answers then come in
+    /// the order in which they are done.
+    pub several: bool,
 }
 
 impl Script {
@@ -193,6 +196,7 @@ impl Script {
             style: Style::default(),
             streams: Streams::default(),
             faults: Faults::default(),
+            several: false,
         }
     }
 

@@ -205,7 +205,7 @@ impl Server {
             conn.stage = 2;
             return Vec::new();
         }
-        if std::mem::replace(&mut conn.busy, true) && lines {
+        if std::mem::replace(&mut conn.busy, true) && lines && !self.script.several {
             self.misuse.push("a request before the answer to the one before".into());
         }
         if covers(&self.script.silent, now_ns) || dice.chance(faults.silent) {
@@ -229,7 +229,7 @@ impl Server {
         let outs = self.frame(&reply, lines, done_ns, faults, dice);
         let mut outs = break_off(outs, faults, dice);
         self.chatter(&request, done_ns, &mut outs, dice);
-        outs
+        if self.script.several { in_one_piece(outs) } else { outs }
     }
 
     /// An answer to a request that is not whole yet, as servers give that dislike its beginning.
@@ -502,6 +502,12 @@ fn head(reply: &Reply, sse: bool, chunked: bool, closing: bool, len: usize) -> S
         head += &format!("content-length: {len}\r\n");
     }
     head + "\r\n"
+}
+
+/// An answer that no other one can come in the middle of.
+fn in_one_piece(outs: Vec<Out>) -> Vec<Out> {
+    let bytes = outs.iter().flat_map(|out| out.bytes.iter().copied()).collect();
+    outs.into_iter().next_back().map(|last| Out { bytes, ..last }).into_iter().collect()
 }
 
 /// Cuts an answer somewhere, and the connection with it.

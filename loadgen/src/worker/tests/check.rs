@@ -46,7 +46,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 assert!(receives, "nothing will be received: {}", what());
             }
             if s.state == State::Idle {
-                let sends = s.sending.is_some() && s.layer.is_none();
+                let lanes = !self.lanes.is_off();
+                let sends = s.sending.is_some() && s.layer.is_none() && !lanes;
                 assert!(s.established && s.current.is_none() && !sends, "{}", what());
             }
             let rests = matches!(s.state, State::Waiting | State::BackingOff | State::Ended);
@@ -90,6 +91,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             State::Connecting => queue == Some(CONNECTING),
             State::Handshaking => queue == Some(HANDSHAKING),
             State::Idle => queue == Some(IDLE),
+            State::Busy if s.current.is_none() && self.lanes.of(number) > 0 => queue.is_none(),
             State::Opening | State::Busy | State::Deleting => {
                 queue == Some(OUTBOX) || queue == Some(ANSWERING)
             }

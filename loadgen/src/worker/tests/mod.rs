@@ -5,6 +5,7 @@
 mod arrivals;
 mod check;
 mod ends;
+mod lanes;
 mod limit;
 mod moves;
 mod pool;

@@ -75,7 +75,7 @@ fn case(seed: u64) -> Case {
     ]);
     let heal_ns = BEGIN_NS + 200 * MS + dice.below(2 * S);
     let hostile = BEGIN_NS..heal_ns;
-    let scripts =
+    let mut scripts: Vec<Script> =
         (0..1 + dice.below(3)).map(|_| Script::drawn(speaks, &hostile, &mut dice)).collect();
     let workers = 1 + dice.below(2) as u32;
     let most = if dice.chance(0.2) { 50 } else { 12 };
@@ -95,6 +95,10 @@ fn case(seed: u64) -> Case {
     options += if dice.chance(0.2) { " --warmup 50ms" } else { "" };
     if !options.contains("--closed") && dice.chance(0.3) {
         options += &format!(" --arrivals poisson --seed {seed}");
+    }
+    if speaks == Speaks::Lines && dice.chance(0.5) {
+        options += &format!(" --in-flight {}", 2 + dice.below(5));
+        scripts.iter_mut().for_each(|script| script.several = true);
     }
     if speaks == Speaks::Sessions && dice.chance(0.3) {
         options += &format!(" --sessions {}", connections + 1 + dice.below(60) as u32);
