@@ -228,7 +228,7 @@ pub fn differences(base: &Results, new: &Results) -> Vec<String> {
         }
     };
     let host = |results: &Results, key: &str| results.host[key].to_string();
-    check("command", base.command.clone(), new.command.clone());
+    check("command", without_place(&base.command), without_place(&new.command));
     for key in ["name", "kernel", "cores", "cpu_model", "mem_bytes"] {
         check(key, host(base, key), host(new, key));
     }
@@ -240,6 +240,21 @@ pub fn differences(base: &Results, new: &Results) -> Vec<String> {
         }
     }
     found
+}
+
+/// A command without `--out`: where results are kept is no condition of a run.
+fn without_place(command: &str) -> String {
+    let Ok(words) = shell_words::split(command) else { return command.to_owned() };
+    let mut kept = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--out" => drop(words.next()),
+            word if word.starts_with("--out=") => {}
+            word => kept.push(word),
+        }
+    }
+    shell_words::join(kept)
 }
 
 fn change(
@@ -343,6 +358,15 @@ mod tests {
         assert!("failures>+10%".parse::<FailOn>().expect("parses").broken_by(&once));
         let falls: FailOn = "throughput<-5%".parse().expect("parses");
         assert!(!falls.broken_by(&with(-50.0, None)), "another figure");
+    }
+
+    #[test]
+    fn where_results_are_kept_is_no_condition_of_a_run() {
+        let place = |command: &str| without_place(command);
+        assert_eq!(place("reporter run --out 'a b' -c 10"), "reporter run -c 10");
+        assert_eq!(place("reporter run -c 10 --out=b"), "reporter run -c 10");
+        assert_ne!(place("reporter run -c 10 --out a"), place("reporter run -c 20 --out a"));
+        assert_eq!(place("an unclosed ' quote"), "an unclosed ' quote");
     }
 
     #[test]
