@@ -8,8 +8,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -41,6 +41,12 @@ enum Stream {
 /// The stream that is taken over: 0 none, 1 standard output, 2 standard error.
 static TAKEN: AtomicU8 = AtomicU8::new(0);
 
+/// Who draws at this moment. Nobody begins once the terminal was given back, and it is given back
+/// between two pictures: a picture after that would lie over the shell, or over a panic's message.
+static DRAWING: Mutex<Option<ThreadId>> = Mutex::new(None);
+/// A picture is finished.
+static DRAWN: Condvar = Condvar::new();
+
 /// The terminal with a dashboard on it. Dropping it gives the terminal back.
 pub struct Screen {
     shared: Arc<Shared>,
@@ -68,6 +74,10 @@ impl Screen {
                 return Err("neither standard output nor standard error is a terminal".to_owned());
             }
         };
+        let term = std::env::var("TERM").unwrap_or_default();
+        if matches!(term.as_str(), "" | "dumb" | "unknown") {
+            return Err(format!("the terminal can only write lines (TERM={term})"));
+        }
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let no = |error: io::Error| format!("this terminal cannot show a dashboard: {error}");
         restore_on_panic();
@@ -90,7 +100,7 @@ impl Screen {
             show(terminal, &theirs, Paint::new(colours));
             let _ = say_ended.send(());
         };
-        let thread = std::thread::Builder::new().name("screen".to_owned()).spawn(body);
+        let thread = thread::Builder::new().name("screen".to_owned()).spawn(body);
         let thread = thread.map_err(|error| {
             restore();
             no(error)
@@ -123,13 +133,32 @@ pub fn is_taken() -> bool {
     TAKEN.load(Ordering::SeqCst) != 0
 }
 
+/// Whether this process was started to outlive its terminal, as `nohup` does: a SIGHUP that is
+/// ignored must stay so.
+pub fn outlives_terminal() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&status, Signal::SIGHUP)
+}
+
+/// Whether `/proc/PID/status` (proc(5)) has a signal among those that are ignored.
+fn ignores(status: &str, signal: Signal) -> bool {
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal as i32 - 1) & 1 == 1
+}
+
 /// Gives the terminal back, if it was taken; for ends that run no destructors.
 pub fn restore() {
+    let drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     let stream = match TAKEN.swap(0, Ordering::SeqCst) {
         0 => return,
         1 => Stream::Out,
         _ => Stream::Err,
     };
+    let own = thread::current().id();
+    // A terminal that is stopped would hold the picture for ever.
+    let another = |drawing: &mut Option<ThreadId>| drawing.is_some_and(|who| who != own);
+    drop(DRAWN.wait_timeout_while(drawing, PATIENCE, another));
     let _ = disable_raw_mode();
     let _ = execute!(writer(stream), LeaveAlternateScreen, Show);
 }
@@ -139,6 +168,21 @@ fn writer(stream: Stream) -> Box<dyn Write + Send> {
         Stream::Out => Box::new(io::stdout()),
         Stream::Err => Box::new(io::stderr()),
     }
+}
+
+/// Does what draws, unless the terminal was given back; none then.
+fn while_taken<T>(draw: impl FnOnce() -> T) -> Option<T> {
+    {
+        let mut drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_taken() {
+            return None;
+        }
+        *drawing = Some(thread::current().id());
+    }
+    let drawn = draw();
+    *DRAWING.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    DRAWN.notify_all();
+    Some(drawn)
 }
 
 /// A panic's message must be readable.
@@ -162,9 +206,12 @@ fn show(
     while !shared.stop.load(Ordering::Acquire) && is_taken() {
         if shared.changed.swap(false, Ordering::AcqRel) {
             let board = shared.board.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let drawn =
-                terminal.draw(|frame| draw(&board, paint, frame.area(), frame.buffer_mut()));
-            if drawn.is_err() {
+            let drawn = while_taken(|| {
+                terminal
+                    .draw(|frame| draw(&board, paint, frame.area(), frame.buffer_mut()))
+                    .map(|_| ())
+            });
+            if !matches!(drawn, Some(Ok(()))) {
                 // The terminal is gone; the run is not.
                 return;
             }
@@ -218,6 +265,14 @@ mod tests {
         assert!(!asks_to_end(&key(KeyCode::Char('c'), KeyModifiers::NONE)));
         assert!(!asks_to_end(&key(KeyCode::Enter, KeyModifiers::NONE)));
         assert!(!asks_to_end(&Event::Resize(80, 24)));
+    }
+
+    #[test]
+    fn a_hangup_that_is_ignored_is_seen() {
+        let status = |mask| format!("SigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert!(ignores(&status("0000000000001001"), Signal::SIGHUP));
+        assert!(!ignores(&status("0000000000001000"), Signal::SIGHUP));
+        assert!(!ignores("", Signal::SIGHUP));
     }
 
     #[test]

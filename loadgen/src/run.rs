@@ -111,6 +111,9 @@ fn block_signals() -> Result<SignalFd, SetupError> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGINT);
     set.add(Signal::SIGTERM);
+    if !live::screen::outlives_terminal() {
+        set.add(Signal::SIGHUP);
+    }
     set.thread_block()
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC))
         .map_err(|e| SetupError::Host(format!("cannot watch for signals: {e}")))

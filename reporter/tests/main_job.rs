@@ -2,11 +2,15 @@
 //! to be believed. Slow by nature (minutes), and one at a time, since local replicas have fixed
 //! addresses.
 
+#[path = "../../live/tests/support/pty.rs"]
+mod pty;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -153,4 +157,27 @@ fn a_generator_deprived_of_cpu_makes_the_run_invalid() {
     let because = results["invalid_because"].to_string();
     assert!(because.contains("slip"), "{because}");
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_terminal_comes_back_on_every_signal() {
+    let (Some(target), Some(loadgen)) = (sibling("fast-target"), sibling("loadgen")) else {
+        return;
+    };
+    let _alone = ONE_AT_A_TIME.lock();
+    let target = FastTarget::start(&target, &[]);
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let out = tempfile::tempdir().expect("a folder");
+        let pty = pty::Pty::open();
+        let mut reporter = Command::new(env!("CARGO_BIN_EXE_reporter"));
+        reporter.args(["run", "--tui", "--force", "-c", "50", "--server", &target.url, "--out"]);
+        let mut reporter = pty.spawn(reporter.arg(out.path()).env("LOADGEN", &loadgen));
+        pty.wait_until_taken();
+        pty.wait_for("▶");
+        reporter.signal(signal);
+        let ended = reporter.wait();
+        let said = pty.given_back();
+        assert_eq!(ended.code(), Some(130), "{signal}: {said}");
+        assert!(said.contains("interrupted"), "{signal}: its last words can be read: {said}");
+    }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks the run to end and keep what it has, the second ends at once.
+//! Ctrl-C, SIGTERM and the loss of the terminal: the first asks the run to end and keep what it has,
+//! the second ends at once.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,13 +27,16 @@ struct Shared {
 }
 
 impl Interrupt {
-    /// Takes over SIGINT, SIGTERM and SIGHUP of this process.
+    /// Takes over SIGINT, SIGTERM and SIGHUP of this process; the last not if it is ignored.
     ///
     /// # Errors
     /// If the handlers cannot be set.
     pub fn install() -> io::Result<Self> {
         let interrupt = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        if !live::screen::outlives_terminal() {
+            signals.add_signal(SIGHUP)?;
+        }
         let shared = interrupt.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for _ in signals.forever() {
