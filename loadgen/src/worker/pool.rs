@@ -110,12 +110,11 @@ impl Pool {
         self.all[number as usize].answered_ns
     }
 
-    /// Notes that a request was answered on the session at a slot.
-    pub(super) fn answered(&mut self, slot: u32, now_ns: u64) {
+    /// Notes that a request was answered on the session at a slot; its number.
+    pub(super) fn answered(&mut self, slot: u32, now_ns: u64) -> u32 {
         let number = self.number(slot);
-        if let Some(resting) = self.all.get_mut(number as usize) {
-            resting.answered_ns = now_ns;
-        }
+        self.all[number as usize].answered_ns = now_ns;
+        number
     }
 
     /// Since when the session at a slot has had nothing to do, where it may have rested before.
@@ -206,23 +205,13 @@ impl Resting {
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// A session's turn in the ramp, where it has no slot of its own.
     pub(super) fn admit(&mut self, number: u32) -> io::Result<()> {
-        let slot = number % self.count;
+        // One whose slot was given up with its session goes to the next.
+        let ended = |slot: &u32| self.sessions[*slot as usize].state == State::Ended;
+        let mut slots = (0..self.count).map(|n| (number + n) % self.count);
+        let Some(slot) = slots.find(|slot| !ended(slot)) else { return Ok(()) };
         self.pool.owe(slot, number);
-        match self.sessions[slot as usize].state {
-            State::Idle => self.take_turns(slot, false),
-            // Nothing else would make it connect again.
-            State::Ended
-            | State::Waiting
-            | State::BackingOff
-            | State::Connecting
-            | State::Handshaking
-            | State::Opening
-            | State::Busy
-            | State::Streaming
-            | State::Deleting
-            | State::Finishing
-            | State::Closing => Ok(()),
-        }
+        let idle = self.sessions[slot as usize].state == State::Idle;
+        if idle { self.take_turns(slot, false) } else { Ok(()) }
     }
 
     /// A session has been served: its connection is free for it, or for another one.
@@ -301,7 +290,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn deletes_another(&mut self, slot: u32) -> io::Result<bool> {
         let s = &self.sessions[slot as usize];
         let deleted = s.state == State::Deleting && s.after == Some(After::Close);
-        if self.pool.is_empty() || !deleted || s.sending.is_some() || !s.exchange.is_idle() {
+        if !deleted || s.sending.is_some() || !s.exchange.is_idle() {
             return Ok(false);
         }
         let (target, next) = (s.target, s.next);

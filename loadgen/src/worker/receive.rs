@@ -247,7 +247,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
         if self.renews(session) {
             self.renew(session)
-        } else if self.deletes_another(session)? {
+        } else if !self.pool.is_empty() && self.deletes_another(session)? {
             Ok(())
         } else {
             self.carry_on(session)
@@ -369,8 +369,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     pub(super) fn mark_alive(&mut self, session: u32) {
         self.sessions[session as usize].answered_ns = self.now_ns;
-        self.pool.answered(session, self.now_ns);
-        let number = self.pool.number(session);
+        let number = match self.pool.is_empty() {
+            true => session,
+            false => self.pool.answered(session, self.now_ns),
+        };
         self.alive.remove(&mut self.alive_links, number);
         self.alive.push_back(&mut self.alive_links, number);
     }

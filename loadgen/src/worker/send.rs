@@ -52,8 +52,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.dial_for_request(session)?;
                 continue;
             }
-            let lanes = !self.lanes.is_off() && s.layer.is_none();
-            if s.sending.is_some_and(|sending| sending.answer || lanes) {
+            let in_turn = |answer| answer || (!self.lanes.is_off() && s.layer.is_none());
+            if s.sending.is_some_and(|sending| in_turn(sending.answer)) {
                 // An answer to the server, or a request, is being sent: this one comes after it.
                 if postponed >= self.queues[OUTBOX].len() {
                     break;
