@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::document::{Block, Document, Mood, Table};
+use super::document::{Block, Cell, Document, Mood, Table};
+
+/// Columns of a table up to which its cells are padded.
+const PADDED_MAX: usize = 120;
 
 /// The document as Markdown.
 pub fn render(document: &Document) -> String {
@@ -64,21 +67,45 @@ fn write_block(out: &mut String, block: &Block) {
 
 fn write_table(out: &mut String, table: &Table) {
     let heads: Vec<String> = table.heads.iter().map(|head| cell(&head.text)).collect();
-    let _ = writeln!(out, "| {} |", heads.join(" | "));
+    let rows: Vec<Vec<String>> = table
+        .rows
+        .iter()
+        .map(|row| {
+            let text = |each: &Cell| match each.mood {
+                Mood::Bad => format!("**{}**", cell(&each.text)),
+                Mood::Plain | Mood::Good | Mood::Doubt => cell(&each.text),
+            };
+            row.iter().map(text).collect()
+        })
+        .collect();
+    let widths = widths(&heads, &rows);
+    let line = |cells: &[String]| {
+        let padded = cells.iter().zip(&table.heads).zip(&widths);
+        let padded = padded.map(|((cell, head), width)| match head.left {
+            true => format!("{cell:<width$}"),
+            false => format!("{cell:>width$}"),
+        });
+        format!("| {} |", padded.collect::<Vec<_>>().join(" | "))
+    };
+    let _ = writeln!(out, "{}", line(&heads));
     let rule = |left: bool| if left { ":---|" } else { "---:|" };
     let rules: String = table.heads.iter().map(|head| rule(head.left)).collect();
     let _ = writeln!(out, "|{rules}");
-    for row in &table.rows {
-        let cells: Vec<String> = row
-            .iter()
-            .map(|each| match each.mood {
-                Mood::Bad => format!("**{}**", cell(&each.text)),
-                Mood::Plain | Mood::Good | Mood::Doubt => cell(&each.text),
-            })
-            .collect();
-        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    for row in &rows {
+        let _ = writeln!(out, "{}", line(row));
     }
     let _ = writeln!(out);
+}
+
+/// Columns stand under each other where the file is read as it is, unless a cell is a sentence.
+fn widths(heads: &[String], rows: &[Vec<String>]) -> Vec<usize> {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).chain(heads.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let line: usize = widths.iter().map(|width| width + 3).sum();
+    if line <= PADDED_MAX { widths } else { vec![0; heads.len()] }
 }
 
 fn cell(text: &str) -> String {

@@ -5,8 +5,36 @@ use std::fmt::Write;
 use super::units;
 use crate::results::{Results, StageResult};
 
+/// Columns of a terminal.
+const COLUMNS: usize = 80;
+
 /// The text.
 pub fn render(results: &Results) -> String {
+    let mut out = String::new();
+    for line in unfolded(results).lines() {
+        fold(&mut out, line);
+    }
+    out
+}
+
+/// Breaks a line between words; what follows stands under its text.
+fn fold(out: &mut String, line: &str) {
+    let hang = if line.starts_with("  ") { 15 } else { 2 };
+    let mut column = 0;
+    for word in line.split_inclusive(' ') {
+        let width = word.trim_end().chars().count();
+        if column > hang && column + width > COLUMNS {
+            out.truncate(out.trim_end_matches(' ').len());
+            let _ = write!(out, "\n{:hang$}", "");
+            column = hang;
+        }
+        out.push_str(word);
+        column += word.chars().count();
+    }
+    out.push('\n');
+}
+
+fn unfolded(results: &Results) -> String {
     let mut out = String::new();
     let validity = if results.valid { "run valid" } else { "RUN NOT VALID" };
     let interrupted = if results.interrupted { ", INTERRUPTED" } else { "" };
@@ -24,7 +52,7 @@ pub fn render(results: &Results) -> String {
             Some(value) => units::in_unit(value, &threshold.unit),
             None => threshold.because.clone().unwrap_or_default(),
         };
-        let _ = writeln!(out, "  {word}  {:<12} {:<14} {value}", threshold.name, threshold.limit);
+        let _ = writeln!(out, "  {word}  {:<12} {:<12} {value}", threshold.name, threshold.limit);
     }
     for stage in &results.stages {
         write_stage(&mut out, stage);
@@ -36,7 +64,7 @@ pub fn render(results: &Results) -> String {
 fn write_stage(out: &mut String, stage: &StageResult) {
     let _ = writeln!(out, "\n{} ({})", stage.name, stage.kind);
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(out, "  {name:<14} {value}");
+        let _ = writeln!(out, "  {name:<12} {value}");
     };
     if let Some(reason) = &stage.skipped {
         line("Skipped", reason.clone());
@@ -108,5 +136,26 @@ fn write_changes(out: &mut String, results: &Results) {
             time(change.converged_ns),
             units::count(change.failed_requests)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_folded_under_its_text() {
+        let folded = |line: &str| {
+            let mut out = String::new();
+            fold(&mut out, line);
+            out
+        };
+        let short = "  Success      100 %";
+        assert_eq!(folded(short), format!("{short}\n"));
+        let long = format!("  Suspect      {}", "word ".repeat(30));
+        let text = folded(long.trim_end());
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with("               word")), "{text}");
+        assert_eq!(text.split_whitespace().count(), 31, "nothing is lost");
     }
 }

@@ -33,8 +33,8 @@ pub fn shares(analysis: &Analysis, results: &Results) -> Option<Chart> {
     Some(Chart {
         name: "targets".to_owned(),
         caption: format!(
-            "Stage {name}: requests sent to each target, and its service latency: the dot is p50, \
-             the line ends at p99."
+            "Stage {name}: requests sent to each target in the hold phase, and its service latency: \
+             the dot is p50, the line ends at p99."
         ),
         svg,
     })
@@ -49,7 +49,7 @@ fn share_bars(canvas: &Canvas<'_>, targets: &[&TargetResult], row: f64, bottom: 
     let most = targets.iter().map(|target| target.sent).max().unwrap_or(1) as f64;
     let axes =
         Axes { place: (136.0, 52.0, 430.0, bottom), x: (0.0, most), y: (0.0, 1.0), log: false };
-    axes.title(canvas, "Requests", "in the hold phase");
+    axes.title(canvas, "Requests", "");
     axes.legend(canvas, &[("answered", Role::Blue), ("failed", Role::Vermillion)]);
     let urls: Vec<&str> = targets.iter().map(|target| target.url.as_str()).collect();
     let labels = names_of(&urls);

@@ -21,12 +21,12 @@ pub(super) fn targets(context: &Context<'_>) -> Option<Section> {
         "Sent",
         "Answered",
         "Failed",
-        "Sessions, most",
+        "Sessions",
         "Connects",
         "Losses",
-        "service p50",
-        "service p99",
-        "response p99",
+        "Service p50",
+        "p99",
+        "Response p99",
     ]);
     table.sortable = true;
     for target in &top.targets {

@@ -167,7 +167,11 @@ pub(super) fn host(context: &Context<'_>) -> Option<Section> {
         )));
     }
     blocks.extend(tuning(context.analysis.preflight.as_ref()));
-    section("host", "What it ran on", true, blocks)
+    // The conditions stay in sight; what preflight found is a long list before the figures.
+    let title =
+        format!("What it ran on: {} × {}, kernel {}", host.cores, host.cpu_model, host.kernel);
+    let title = if host.cores > 0 { title } else { "What it ran on".to_owned() };
+    section("host", &title, false, blocks)
 }
 
 /// What preflight found: items that do not fit, and values that differ from the profile.
@@ -205,7 +209,11 @@ fn tuning(preflight: Option<&Value>) -> Vec<Block> {
         let mut table = Table::new(&["<Setting", "<Profile has", "<This host has"]);
         let differs = |item: &&Value| item["differs"].as_bool().unwrap_or(false);
         for item in tuned.iter().filter(differs) {
-            table.row(vec![cell(&item["key"]), cell(&item["wanted"]), cell(&item["actual"])]);
+            let value = |value: &Value| match value.as_str() {
+                Some("") => Cell::text("(empty)"),
+                _ => cell(value),
+            };
+            table.row(vec![cell(&item["key"]), value(&item["wanted"]), value(&item["actual"])]);
         }
         let same = tuned.len() - table.rows.len();
         blocks.push(Block::Heading("Tuning: differences from the profile".to_owned()));
