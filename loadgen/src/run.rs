@@ -24,7 +24,7 @@ use crate::stepping::Stepping;
 use crate::summary::{self, Observed, Summary};
 use crate::watch::Watch;
 use crate::worker::sample::Sample;
-use crate::worker::{Example, StreamCounts, Tally, latencies};
+use crate::worker::{Example, Handshakes, StreamCounts, Tally};
 use crate::writer::{Log, Written};
 
 /// How often the coordinator looks.
@@ -588,16 +588,14 @@ impl Coordinator<'_> {
         let (mut tally, mut last, mut totals) = (Tally::default(), Sample::default(), Vec::new());
         let mut streams = StreamCounts::default();
         let (mut examples, mut failure): (Vec<Example>, _) = (Vec::new(), None);
-        let mut handshakes = latencies();
+        let mut handshakes = Handshakes::default();
         for thread in fleet.threads {
             match thread.join() {
                 Ok(Ok(remains)) => {
                     tally.merge(&remains.tally);
                     streams.merge(&remains.streams);
                     last.add(&remains.last);
-                    if let Some(times) = &remains.handshakes {
-                        handshakes.add(&**times).expect("all histograms have the same bounds");
-                    }
+                    handshakes.merge(&remains.handshakes);
                     totals.push(remains.totals);
                     examples.extend(remains.examples);
                 }

@@ -13,7 +13,7 @@ use crate::mix::Mix;
 use crate::plan::host::Host;
 use crate::plan::{Plan, Target};
 use crate::worker::sample::Sample;
-use crate::worker::{Example, Latencies, StreamCounts, Tally, Window, latencies};
+use crate::worker::{Example, Handshakes, Latencies, StreamCounts, Tally, Window, latencies};
 
 /// Highest values and the counted part, as the coordinator saw them.
 #[derive(Debug, Default)]
@@ -67,8 +67,8 @@ pub struct Summary<'a> {
     pub hold: Range<u64>,
     /// What was counted in it.
     pub tally: &'a Tally,
-    /// Times of all TLS handshakes.
-    pub handshakes: &'a Latencies,
+    /// All TLS handshakes.
+    pub handshakes: &'a Handshakes,
     /// What became of event streams, over the whole run.
     pub streams: &'a StreamCounts,
     /// The last sample.
@@ -252,6 +252,10 @@ impl Summary<'_> {
         self.targets.iter().any(|t| t.url.scheme.tls)
     }
 
+    fn target_name(&self, index: u16) -> Option<String> {
+        self.targets.get(usize::from(index)).map(Target::name)
+    }
+
     /// The TLS handshakes of the whole run; nothing where no target speaks TLS.
     fn tls_json(&self) -> Option<Value> {
         let options = &self.plan.work.transport.options;
@@ -262,7 +266,14 @@ impl Summary<'_> {
                     "resumed": self.last.tls_resumed,
                     "failed": self.last.tls_failed,
                 },
-                "handshake_ns": percentiles(self.handshakes),
+                "handshake_ns": self.handshakes.times().map(percentiles),
+                "targets": self.handshakes.targets().map(|(index, of_target)| json!({
+                    "target": self.target_name(index),
+                    "full": of_target.full,
+                    "resumed": of_target.resumed,
+                    "failed": of_target.failed,
+                    "handshake_ns": percentiles(&of_target.times),
+                })).collect::<Vec<_>>(),
                 "insecure": options.insecure,
                 "terms": self.targets.iter().map(|t| &t.terms).collect::<Vec<_>>(),
             })
@@ -273,23 +284,21 @@ impl Summary<'_> {
         if !self.speaks_tls() {
             return;
         }
-        let (last, h) = (self.last, self.handshakes);
-        let times = match h.is_empty() {
-            true => String::new(),
-            false => format!(
-                "; p50 {}, p99 {}, max {}",
-                ms(h.value_at_quantile(0.5)),
-                ms(h.value_at_quantile(0.99)),
-                ms(h.max())
-            ),
+        let words = |[full, resumed, failed]: [u64; 3], times: Option<&Latencies>| {
+            let times = times.filter(|h| !h.is_empty()).map_or(String::new(), |h| {
+                let (p50, p99) = (h.value_at_quantile(0.5), h.value_at_quantile(0.99));
+                format!("; p50 {}, p99 {}, max {}", ms(p50), ms(p99), ms(h.max()))
+            });
+            format!("{full} full handshakes, {resumed} resumed, {failed} failed{times}")
         };
-        let Sample { tls_full, tls_resumed, tls_failed, .. } = last;
-        row(
-            "TLS",
-            format!(
-                "{tls_full} full handshakes, {tls_resumed} resumed, {tls_failed} failed{times}"
-            ),
-        );
+        let Sample { tls_full, tls_resumed, tls_failed, .. } = *self.last;
+        row("TLS", words([tls_full, tls_resumed, tls_failed], self.handshakes.times()));
+        if self.handshakes.targets().count() > 1 {
+            for (index, of) in self.handshakes.targets() {
+                let words = words([of.full, of.resumed, of.failed], Some(&of.times));
+                row("TLS", format!("{}: {words}", self.target_name(index).unwrap_or_default()));
+            }
+        }
         if self.plan.work.transport.options.insecure {
             row("TLS", "INSECURE: any certificate was believed (--insecure)".into());
         }

@@ -76,8 +76,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// TLS is agreed upon.
     fn secured(&mut self, session: u32, secured: &Secured) {
-        let took_ns = self.now_ns - self.sessions[session as usize].since_ns;
-        self.recorder.handshake(secured.resumed, took_ns);
+        let s = &self.sessions[session as usize];
+        let (target, took_ns) = (s.target, self.now_ns - s.since_ns);
+        self.recorder.handshake(target, secured.resumed, took_ns);
         let detail = i32::from(secured.resumed);
         self.event(session, EventKind::Handshake, Outcome::Ok, detail, took_ns);
     }
@@ -91,7 +92,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let (target, took_ns) = (s.target, self.now_ns - s.since_ns);
         self.targets.failed(target, self.now_ns);
         if s.layer.as_ref().is_none_or(|layer| layer.is_securing()) {
-            self.recorder.now.tls_failed += 1;
+            self.recorder.handshake_failed(target);
             self.event(session, EventKind::Handshake, outcome, detail, took_ns);
         }
         self.keep_example(session, Op::Initialize, outcome, detail);

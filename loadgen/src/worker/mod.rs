@@ -12,6 +12,7 @@
 mod answers;
 mod connect;
 mod due;
+mod handshakes;
 mod lanes;
 mod layered;
 mod leave;
@@ -44,6 +45,7 @@ use crate::orders::{Orders, Stage};
 use crate::plan::{ASKS_MAX, Plan, Target};
 use crate::ring::{Family, Handle, Op as RingOp, Peer, RecvBuffer, Ring};
 use crate::schedule::{Due, Even, Pacer, Schedule};
+pub use handshakes::Handshakes;
 use lanes::Lanes;
 use lists::{ANSWERING, Links, QUEUES, Queue};
 use pool::Pool;
@@ -100,8 +102,8 @@ pub struct Remains {
     pub last: sample::Sample,
     /// For the log's end block.
     pub totals: latlog::WorkerTotals,
-    /// Times of TLS handshakes, where there were any.
-    pub handshakes: Option<Box<Latencies>>,
+    /// TLS handshakes, over the whole run.
+    pub handshakes: Handshakes,
     /// The first example of each kind of failure.
     pub examples: Vec<Example>,
 }

@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError};
 use hdrhistogram::Histogram;
 use latlog::{BlockBuilder, BlockKind, Event, EventKind, Outcome, Request};
 
+use super::handshakes::Handshakes;
 use super::sample::Sample;
 use super::streams::StreamCounts;
 use crate::ops::Op;
@@ -167,8 +168,8 @@ pub struct Recorder {
     pub losses: ByOutcome,
     /// The counted part of the run.
     pub tally: Tally,
-    /// Times of TLS handshakes that came through, where there are any.
-    pub handshakes: Option<Box<Latencies>>,
+    /// TLS handshakes, over the whole run.
+    pub handshakes: Handshakes,
     /// What became of event streams, over the whole run.
     pub streams: StreamCounts,
     /// Responses since the last sample: sum and count for the live line's average.
@@ -196,7 +197,7 @@ impl Recorder {
             failures: ByOutcome::default(),
             losses: ByOutcome::default(),
             tally: Tally::default(),
-            handshakes: None,
+            handshakes: Handshakes::default(),
             streams: StreamCounts::default(),
             interval,
             hold: u64::MAX..u64::MAX,
@@ -209,11 +210,16 @@ impl Recorder {
     }
 
     /// Counts a TLS handshake.
-    pub fn handshake(&mut self, resumed: bool, took_ns: u64) {
+    pub fn handshake(&mut self, target: u16, resumed: bool, took_ns: u64) {
         let count = if resumed { &mut self.now.tls_resumed } else { &mut self.now.tls_full };
         *count += 1;
-        let times = self.handshakes.get_or_insert_with(|| Box::new(latencies()));
-        times.saturating_record(took_ns);
+        self.handshakes.done(target, resumed, took_ns);
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn handshake_failed(&mut self, target: u16) {
+        self.now.tls_failed += 1;
+        self.handshakes.failed(target);
     }
 
     /// Blocks sealed so far.

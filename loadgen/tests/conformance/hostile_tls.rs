@@ -69,7 +69,7 @@ fn no_word() {
 #[test]
 fn endless_handshake() {
     // A ServerHello of 16 MB in records of 16 KB, as many as are read.
-    const RECORD: [u8; 16389] = {
+    static RECORD: [u8; 16389] = {
         let mut record = [0; 16389];
         (record[0], record[1], record[2], record[3]) = (22, 3, 3, 0x40);
         (record[5], record[6], record[7], record[8]) = (2, 0xff, 0xff, 0xff);

@@ -56,6 +56,9 @@ fn https_against_the_python_sdk() {
     let tls = &run.summary["tls"];
     let times = tls["handshake_ns"].as_object().expect("times");
     assert!(times["p50"].as_u64() <= times["p99"].as_u64() && times["p50"].as_u64() > Some(0));
+    let of_target = &tls["targets"][0];
+    assert_eq!((&of_target["full"], &of_target["failed"]), (&SESSIONS.into(), &0.into()), "{tls}");
+    assert_eq!(of_target["handshake_ns"]["count"], SESSIONS, "{tls}");
     assert_eq!((&tls["insecure"], &run.plan["tls"]["insecure"]), (&false.into(), &false.into()));
     assert!(tls["terms"][0].as_str().is_some_and(|terms| terms.starts_with("TLSv1_3")), "{tls}");
     assert!(!run.said.contains("WARNING"), "{}", run.said);
