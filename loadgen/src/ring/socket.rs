@@ -35,8 +35,8 @@ pub fn connect(address: &Address, timeout: Duration) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A TCP socket that resets on close and sends at once, bound as planned; or one of this host, as it is. `kind` is a stream, with
-/// or without `O_NONBLOCK`.
+/// A TCP socket that resets on close and sends at once, bound as planned; or one of this host, as it
+/// is. `kind` is a stream, with or without `O_NONBLOCK`.
 ///
 /// # Errors
 /// Those of `socket(2)`, `setsockopt(2)` and `bind(2)`.
