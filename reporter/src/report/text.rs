@@ -7,6 +7,8 @@ use crate::results::{Results, StageResult};
 
 /// Columns of a terminal.
 const COLUMNS: usize = 80;
+/// A space at which no line is folded.
+const TIED: &str = "\u{a0}";
 
 /// The text.
 pub fn render(results: &Results) -> String {
@@ -28,7 +30,7 @@ fn fold(out: &mut String, line: &str) {
             let _ = write!(out, "\n{:hang$}", "");
             column = hang;
         }
-        out.push_str(word);
+        out.push_str(&word.replace(TIED, " "));
         column += word.chars().count();
     }
     out.push('\n');
@@ -87,18 +89,17 @@ fn write_stage(out: &mut String, stage: &StageResult) {
     );
     line("Success", requests.success_share.map_or("-".to_owned(), units::share));
     if let Some(response) = &stage.response_ns {
-        line(
-            "Response",
-            format!(
-                "min {}  p50 {}  p95 {}  p99 {}  avg {}  max {}",
-                units::duration(response.min),
-                units::duration(response.p50),
-                units::duration(response.p95),
-                units::duration(response.p99),
-                units::duration_f64(response.mean),
-                units::duration(response.max)
-            ),
-        );
+        let figures = [
+            ("min", response.min as f64),
+            ("p50", response.p50 as f64),
+            ("p95", response.p95 as f64),
+            ("p99", response.p99 as f64),
+            ("avg", response.mean),
+            ("max", response.max as f64),
+        ];
+        // A figure stays with its name and its unit.
+        let figure = |(name, ns)| format!("{name} {}", units::duration_f64(ns)).replace(' ', TIED);
+        line("Response", figures.map(figure).join("  "));
     }
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), units::rate);
     line(

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Context, section};
+use crate::analysis::failover::names_of;
 use crate::analysis::replicas::certain_growth;
 use crate::analysis::service_log::{Excerpt, place};
 use crate::report::document::{Block, Cell, Mood, Section, Table};
@@ -29,12 +30,13 @@ pub(super) fn targets(context: &Context<'_>) -> Option<Section> {
         "Response p99",
     ]);
     table.sortable = true;
-    for target in &top.targets {
+    let urls: Vec<&str> = top.targets.iter().map(|target| target.url.as_str()).collect();
+    for (target, name) in top.targets.iter().zip(names_of(&urls)) {
         let count = |n: u64| Cell::figure(units::count(n), n as f64);
         let time = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
         let service = target.service_ns.as_ref();
         table.row(vec![
-            Cell::text(&target.url),
+            Cell::text(if name.is_empty() { &target.url } else { name }),
             count(target.sent),
             count(target.ok),
             count(target.failed),
