@@ -114,16 +114,7 @@ fn build_worker<R: Ring>(
     pin(plan.cores[index as usize % plan.cores.len()]);
     // The default slack of 50 us would delay every wait; see prctl(2).
     let _ = nix::sys::prctl::set_timerslack(1);
-    let limits = &plan.limits;
-    let config = RingConfig {
-        slots: limits.slots(),
-        entries: limits.ring_entries,
-        recv_buffers: limits.recv_buffers,
-        recv_buffer_bytes: limits.recv_buffer_bytes,
-        send_buffers: limits.send_buffers,
-        send_buffer_bytes: limits.send_buffer_bytes,
-    };
-    let ring = engine(&config).map_err(|e| e.to_string())?;
+    let ring = engine(&plan.limits.ring()).map_err(|e| e.to_string())?;
     Worker::new(plan.clone(), orders, window, index, ring, Monotonic, link)
         .map_err(|e| e.to_string())
 }

@@ -89,18 +89,6 @@ impl<R: Ring> Ring for Uncounted<R> {
     }
 }
 
-fn ring_config(plan: &Plan) -> RingConfig {
-    let limits = &plan.limits;
-    RingConfig {
-        slots: limits.slots(),
-        entries: limits.ring_entries,
-        recv_buffers: limits.recv_buffers,
-        recv_buffer_bytes: limits.recv_buffer_bytes,
-        send_buffers: limits.send_buffers,
-        send_buffer_bytes: limits.send_buffer_bytes,
-    }
-}
-
 /// Ramps up, and then counts what the turns of `hold_ns` allocate; answers and allocations.
 fn allocations<R: Ring, C: Clock + Clone>(
     plan: Plan,
@@ -173,7 +161,7 @@ fn a_simulated_run_does_not_allocate() {
         script.service_ns = MS..5 * MS;
         let kernel = Kernel { split: 0.5, short_send: 0.3, ends: 0.1, ..Kernel::default() };
         let config = SimConfig {
-            ring: ring_config(&plan),
+            ring: plan.limits.ring(),
             seed: 1,
             kernel,
             scripts: vec![script],
@@ -195,7 +183,7 @@ fn a_simulated_run_with_several_requests_in_flight_does_not_allocate() {
     let script =
         Script { several: true, service_ns: 20 * MS..50 * MS, ..Script::healthy(Speaks::Lines) };
     let config = SimConfig {
-        ring: ring_config(&plan),
+        ring: plan.limits.ring(),
         seed: 1,
         kernel: Kernel { split: 0.5, short_send: 0.3, ..Kernel::default() },
         scripts: vec![script],
@@ -211,7 +199,7 @@ fn a_simulated_run_with_several_requests_in_flight_does_not_allocate() {
 fn a_real_run_does_not_allocate() {
     let server = Server::start(Kind::Mcp);
     let plan = setup("-c 20 --ramp 1000 --heartbeat 1s -r 500", &server);
-    let config = ring_config(&plan);
+    let config = plan.limits.ring();
     let ring = EpollRing::new(&config).expect("epoll is there");
     let (answers, counted) = allocations(plan.clone(), ring, Monotonic, 1_500 * MS);
     assert!(answers > 100, "{answers} answers");

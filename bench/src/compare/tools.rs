@@ -81,8 +81,11 @@ fn loadgen(asked: &Asked<'_>) -> Vec<String> {
         "http",
         "--workers",
         "1",
+        // All at once, as the others connect.
         "--ramp",
-        "20000",
+        "1000000",
+        "--opening",
+        &connections,
         "-c",
         &connections,
         "-d",

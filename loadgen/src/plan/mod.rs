@@ -18,6 +18,7 @@ use crate::dialect::Dialect;
 use crate::layer::{Transport, Wrapping};
 use crate::mix::Mix;
 use crate::ring::Address;
+use crate::ring::RingConfig;
 use crate::schedule::Arrivals;
 use crate::search::Threshold;
 use engine::{Choice, Sockets};
@@ -80,6 +81,18 @@ impl Limits {
     /// Slots of the ring's table.
     pub fn slots(&self) -> u32 {
         self.sessions + self.streams + self.helpers
+    }
+
+    /// The sizes of the ring.
+    pub fn ring(&self) -> RingConfig {
+        RingConfig {
+            slots: self.slots(),
+            entries: self.ring_entries,
+            recv_buffers: self.recv_buffers,
+            recv_buffer_bytes: self.recv_buffer_bytes,
+            send_buffers: self.send_buffers,
+            send_buffer_bytes: self.send_buffer_bytes,
+        }
     }
 }
 

@@ -33,7 +33,6 @@ use crate::plan::host::Host;
 use crate::plan::sources::Ports;
 use crate::plan::target::Framing;
 use crate::plan::{Plan, Target, Work};
-use crate::ring::RingConfig;
 use crate::ring::sim::{Kernel, Script, SimClock, SimConfig, SimRing, Speaks};
 use crate::schedule::{Due, Schedule};
 
@@ -166,17 +165,8 @@ impl Run {
     fn new(case: &Case) -> Self {
         let plan = Arc::new(case.plan());
         let clock = SimClock::new(BEGIN_NS, case.tick_ns);
-        let limits = &plan.limits;
-        let ring = RingConfig {
-            slots: limits.slots(),
-            entries: limits.ring_entries,
-            recv_buffers: limits.recv_buffers,
-            recv_buffer_bytes: limits.recv_buffer_bytes,
-            send_buffers: limits.send_buffers,
-            send_buffer_bytes: limits.send_buffer_bytes,
-        };
         let config = SimConfig {
-            ring,
+            ring: plan.limits.ring(),
             seed: case.seed,
             kernel: case.kernel.clone(),
             scripts: case.scripts.clone(),
