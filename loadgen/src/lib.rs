@@ -19,6 +19,7 @@ pub mod layer;
 pub mod metrics;
 pub mod mix;
 pub mod names;
+pub mod observed;
 pub mod ops;
 pub mod orders;
 pub mod plan;

@@ -15,13 +15,14 @@ use crate::control::{Command, Link, mono_ns};
 use crate::fleet::Fleet;
 use crate::metrics::{Facts, Metrics};
 use crate::names::Names;
+use crate::observed::Observed;
 use crate::orders::{Orders, Stage, TargetOrder};
 use crate::plan::target::TargetUrl;
 use crate::plan::{Plan, Target};
 use crate::search;
 use crate::setup::{self, Setup, SetupError, ask_all};
 use crate::stepping::Stepping;
-use crate::summary::{self, Observed, Summary};
+use crate::summary::{self, Summary};
 use crate::watch::Watch;
 use crate::worker::sample::Sample;
 use crate::worker::{Example, Handshakes, StreamCounts, Tally};
@@ -201,13 +202,13 @@ impl Coordinator<'_> {
         }
         let stage = self.orders.stage(now_ns);
         if self.stage != Some(stage) {
-            self.entered(stage, now_ns, sum);
+            self.entered(stage, now_ns, sum, fleet);
         }
         if stage == Stage::Drain && !self.searching() {
             self.watch_drain(now_ns, fleet);
         }
         if stage == Stage::Hold {
-            self.observed.hold_goes_on(now_ns, process_cpu_ns(), sum);
+            self.observed.hold_goes_on(now_ns, process_cpu_ns(), &fleet.windows);
         }
     }
 
@@ -233,7 +234,7 @@ impl Coordinator<'_> {
         self.link.as_ref().is_some_and(|link| link.gated)
     }
 
-    fn entered(&mut self, stage: Stage, now_ns: u64, sum: &Sample) {
+    fn entered(&mut self, stage: Stage, now_ns: u64, sum: &Sample, fleet: &Fleet) {
         self.stage = Some(stage);
         let hold = self.orders.hold();
         let at_ns = match stage {
@@ -246,10 +247,10 @@ impl Coordinator<'_> {
         match stage {
             // Of several steps, the first begins it.
             Stage::Hold if self.noted != "hold" => {
-                self.observed.hold_begins(now_ns, process_cpu_ns(), sum);
+                self.observed.hold_begins(now_ns, process_cpu_ns(), &fleet.windows);
             }
             Stage::Drain => {
-                self.observed.hold_goes_on(now_ns, process_cpu_ns(), sum);
+                self.observed.hold_goes_on(now_ns, process_cpu_ns(), &fleet.windows);
                 self.drain_from_ns = now_ns;
             }
             Stage::Ramp | Stage::Warmup | Stage::Hold | Stage::Cooldown | Stage::Abandon => {}

@@ -10,52 +10,11 @@ use latlog::Outcome;
 use serde_json::{Value, json};
 
 use crate::mix::Mix;
+use crate::observed::Observed;
 use crate::plan::host::Host;
 use crate::plan::{Plan, Target};
 use crate::worker::sample::Sample;
 use crate::worker::{Example, Handshakes, Latencies, StreamCounts, Tally, Window, latencies};
-
-/// Highest values and the counted part, as the coordinator saw them.
-#[derive(Debug, Default)]
-pub struct Observed {
-    tcp_open_peak: u64,
-    session_alive_peak: u64,
-    stream_open_peak: u64,
-    rss_bytes_max: u64,
-    /// Of the fields that are a maximum: the greatest since the start.
-    most: Sample,
-    first: Option<(u64, u64, Sample)>,
-    last: Option<(u64, u64, Sample)>,
-}
-
-impl Observed {
-    /// Takes a look at the sums.
-    pub fn see(&mut self, sum: &Sample) {
-        self.tcp_open_peak = self.tcp_open_peak.max(sum.tcp_open);
-        self.session_alive_peak = self.session_alive_peak.max(sum.session_alive);
-        self.stream_open_peak = self.stream_open_peak.max(sum.stream_open);
-        self.rss_bytes_max = self.rss_bytes_max.max(sum.rss_bytes);
-        self.most.keep_maxima(sum);
-    }
-
-    /// The counted part begins.
-    pub fn hold_begins(&mut self, now_ns: u64, cpu_ns: u64, sum: &Sample) {
-        self.first = Some((now_ns, cpu_ns, *sum));
-    }
-
-    /// The counted part lasts until at least now.
-    pub fn hold_goes_on(&mut self, now_ns: u64, cpu_ns: u64, sum: &Sample) {
-        self.last = Some((now_ns, cpu_ns, *sum));
-    }
-
-    /// Seconds, CPU seconds and bytes of the counted part.
-    fn hold(&self) -> Option<(f64, f64, f64)> {
-        let ((t0, c0, s0), (t1, c1, s1)) = (self.first.as_ref()?, self.last.as_ref()?);
-        let seconds = (t1.saturating_sub(*t0)) as f64 / 1e9;
-        let bytes = (s1.bytes_in + s1.bytes_out).saturating_sub(s0.bytes_in + s0.bytes_out);
-        (seconds > 0.0).then_some((seconds, (c1 - c0) as f64 / 1e9, bytes as f64))
-    }
-}
 
 /// Everything that the final report says.
 pub struct Summary<'a> {
@@ -200,6 +159,7 @@ impl Summary<'_> {
                 .collect::<Vec<_>>(),
             "generator": {
                 "cpu_share": cpu,
+                "worker_cpu_shares": self.observed.hold().map(|hold| hold.worker_cpu_shares),
                 "rss_bytes_max": self.observed.rss_bytes_max,
                 "engine": self.plan.engine.engine.name(),
                 "workers": self.plan.workers,
@@ -226,17 +186,19 @@ impl Summary<'_> {
 
     /// CPU of this process in the counted part, as a share of its cores.
     fn cpu_share(&self) -> Option<f64> {
-        self.observed.hold().map(|(s, cpu, _)| cpu / s / self.host.cores.len() as f64)
+        self.observed.hold().map(|hold| hold.cpu_share / self.host.cores.len() as f64)
     }
 
     /// What the generator says about itself: how near it came to limits of its own.
     fn own_row(&self) -> String {
         let (most, limits) = (&self.observed.most, &self.plan.limits);
         format!(
-            "CPU {:.0} % of {} core(s), longest turn {}, reap lag {}, schedule debt {}; at most {} \
-             completions at once, {} of {} receive and {} of {} send buffers of a worker",
+            "CPU {:.0} % of {} core(s), {:.0} % of one by the busiest worker, longest turn {}, reap \
+             lag {}, schedule debt {}; at most {} completions at once, {} of {} receive and {} of {} \
+             send buffers of a worker",
             self.cpu_share().unwrap_or(0.0) * 100.0,
             self.host.cores.len(),
+            self.observed.hold().map_or(0.0, |hold| hold.busiest_worker()) * 100.0,
             ms(most.turn_ns_max),
             ms(most.reap_lag_ns_max),
             ms(most.debt_ns_max),
@@ -369,7 +331,7 @@ impl Summary<'_> {
             row("Service p99", ms(service.value_at_quantile(0.99)));
             row("Slip p99", ms(slip.value_at_quantile(0.99)));
         }
-        let bytes = self.observed.hold().map_or(0.0, |(s, _, bytes)| bytes / s / 1e6);
+        let bytes = self.observed.hold().map_or(0.0, |hold| hold.bytes_per_s / 1e6);
         row("Throughput", format!("{:.1} req/s, {bytes:.2} MB/s", self.per_second(tally.ok)));
         self.tls_rows(&mut row);
         row("Generator", self.own_row());

@@ -13,7 +13,7 @@ use loadgen::plan::Plan;
 use loadgen::ring::sim::{Kernel, Script, SimClock, SimConfig, SimRing, Speaks, Style};
 use loadgen::ring::{
     Address, Completion, EpollRing, Handle, KernelRing, Op, Peer, QueueFull, RecvBuffer, Ring,
-    RingConfig, RingStats, SendBuffer, Source,
+    RingStats, SendBuffer, Source,
 };
 use loadgen::setup::Setup;
 use loadgen::worker::{BLOCK_BYTES, LogLink, SPARE_BLOCKS, Sealed, Window, Worker};
