@@ -412,7 +412,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if wait_ns < POLL_NS {
             wait_ns = 0;
         }
-        if let Some(due_ns) = self.following_due_ns()
+        // Who polls until a request is due has no use for an interrupt at just that time.
+        if !self.plan.spin
+            && let Some(due_ns) = self.following_due_ns()
             && due_ns > before_ns + FORESEEN_NS
         {
             self.ring.foresee(due_ns);
