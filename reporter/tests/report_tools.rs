@@ -107,7 +107,7 @@ fn the_interval_log_is_read_by_another_language_with_the_same_figures() {
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let read: serde_json::Value = serde_json::from_slice(&read.stdout).expect("is JSON");
 
-    let log = latlog::LogReader::open(&run.log()).expect("is a log");
+    let log = latlog::LogReader::open(run.log()).expect("is a log");
     let start = log.header().start;
     let start_s = read["start_s"].as_f64().expect("a number");
     assert!((start_s - start.real_ns as f64 / 1e9).abs() < 1e-3, "{start_s}");
