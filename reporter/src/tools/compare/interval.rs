@@ -7,7 +7,7 @@
 //!
 //! A bootstrap of blocks of five seconds takes such short series for surer than they are: of equal runs
 //! with 10 seconds, one interval in seven missed 0 % without any likeness of neighbours, and one in five
-//! with as much as [`tests`] give them (docs/journal/compare.md).
+//! with as much as was measured (docs/journal/compare.md).
 
 /// Stretches of a run. More of them make narrower intervals, and stretches that are more alike.
 pub const BATCHES: usize = 4;
@@ -132,7 +132,7 @@ mod tests {
                 assert!(share < 0.07, "{seconds} s, {spread}, {alike}: {share}");
             }
         }
-        // Seconds that are more alike than any measured; the price of short runs.
+        // Nearly as alike as the most that was measured (docs/journal/compare.md): the price of short runs.
         let share = Weather { seconds: 26, spread: 0.3, alike: 0.6 }.certain(1.0);
         assert!(share < 0.09, "{share}");
     }
