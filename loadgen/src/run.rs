@@ -1,11 +1,14 @@
 //! The coordinator: starts the threads, moves the run from stage to stage, shows what happens.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
+mod finish;
+mod talk;
+mod targets;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use latlog::{End as LogEnd, FileHeader};
+use latlog::FileHeader;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -13,20 +16,15 @@ use crate::cli::{Cli, End};
 use crate::clock::{Clock, Monotonic, anchor, process_cpu_ns};
 use crate::control::{Command, Link, mono_ns};
 use crate::fleet::Fleet;
-use crate::metrics::{Facts, Metrics};
-use crate::names::Names;
+use crate::metrics::Metrics;
 use crate::observed::Observed;
 use crate::orders::{Orders, Stage, TargetOrder};
-use crate::plan::target::TargetUrl;
-use crate::plan::{Plan, Target};
-use crate::search;
-use crate::setup::{self, Setup, SetupError, ask_all};
+use crate::plan::Plan;
+use crate::setup::{Setup, SetupError};
 use crate::stepping::Stepping;
-use crate::summary::{self, Summary};
 use crate::watch::Watch;
 use crate::worker::sample::Sample;
-use crate::worker::{Example, Handshakes, StreamCounts, Tally};
-use crate::writer::{Log, Written};
+use crate::writer::Log;
 
 /// How often the coordinator looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -162,6 +160,7 @@ impl Coordinator<'_> {
             let now_ns = Monotonic.now_ns();
             let sum = fleet.sum();
             self.take_signals(now_ns);
+            self.follow_names(now_ns);
             self.take_commands(now_ns);
             self.advance(now_ns, &sum, fleet);
             self.make_steps(now_ns, fleet);
@@ -338,7 +337,6 @@ impl Coordinator<'_> {
     }
 
     fn take_commands(&mut self, now_ns: u64) {
-        self.follow_names(now_ns);
         let Some(link) = self.link.clone() else { return };
         for command in link.orders() {
             let done = match command {
@@ -378,305 +376,5 @@ impl Coordinator<'_> {
         self.ramped = true;
         self.begin(mono_ns(at_real_ns).max(now_ns + NOTICE_NS));
         Ok(())
-    }
-
-    fn serve_metrics(&mut self, now_ns: u64, fleet: &Fleet) {
-        let Some(metrics) = &mut self.metrics else { return };
-        let facts = Facts {
-            version: env!("CARGO_PKG_VERSION"),
-            engine: self.plan.engine.engine.name(),
-            phase: self.orders.stage(now_ns).name(),
-            planned: self.plan.connections,
-            sessions: self.plan.sessions,
-            rate_per_s: self.plan.rate_per_s,
-        };
-        metrics.look(&facts, &fleet.windows);
-    }
-
-    /// Takes over what the targets' names have, where that has changed.
-    fn follow_names(&mut self, now_ns: u64) {
-        let Some(found) = self.setup.names.as_ref().and_then(Names::latest) else { return };
-        for cause in found.left_out {
-            if self.left_out.insert(cause.clone()) {
-                self.say(&format!("left out for the time being: {cause}"));
-            }
-        }
-        if let Err(cause) = self.take_found(found.targets, now_ns) {
-            self.say(&cause);
-        }
-    }
-
-    fn take_found(&mut self, targets: Vec<Target>, now_ns: u64) -> Result<(), String> {
-        let mut order = self.known.clone();
-        (order.wanted, order.rebalance) = (Vec::new(), true);
-        for target in targets {
-            let same = |t: &Target| t.url == target.url && t.address == target.address;
-            let index = match order.known.iter().position(same) {
-                Some(index) => index as u16,
-                None => self.add_target(&mut order, target, now_ns)?,
-            };
-            order.wanted.push(index);
-        }
-        order.wanted.sort_unstable();
-        // Without any target there would be no load, and no sign of why.
-        if order.wanted.is_empty() || order.wanted == self.found {
-            return Ok(());
-        }
-        let joined = order.wanted.iter().filter(|index| !self.found.contains(index)).count();
-        let left = self.found.iter().filter(|index| !order.wanted.contains(index)).count();
-        let count = order.wanted.len();
-        self.say(&format!(
-            "the targets' names have {count} addresses: {joined} joined, {left} left"
-        ));
-        self.found = order.wanted.clone();
-        self.known = order.clone();
-        self.orders.set_targets(order);
-        Ok(())
-    }
-
-    /// Makes a target known; its index in the log.
-    fn add_target(
-        &mut self,
-        order: &mut TargetOrder,
-        target: Target,
-        now_ns: u64,
-    ) -> Result<u16, String> {
-        if target.dialect.answers_on_stream() && self.plan.limits.streams == 0 {
-            return Err(format!(
-                "{} speaks HTTP+SSE, where each session takes a second connection: begin the run \
-                 with such a target, or with --streams",
-                target.url
-            ));
-        }
-        setup::suits(self.cli, std::slice::from_ref(&target)).map_err(|e| e.to_string())?;
-        let index = order.known.len() as u16;
-        if let Some(log) = &mut self.log {
-            log.note(now_ns, "target_added", &format!("{index} {}", target.name()));
-        }
-        order.known.push(target);
-        Ok(index)
-    }
-
-    fn change_targets(
-        &mut self,
-        urls: &[String],
-        rebalance: bool,
-        now_ns: u64,
-    ) -> Result<(), String> {
-        let mut order = self.known.clone();
-        order.wanted.clear();
-        order.rebalance = rebalance;
-        for text in urls {
-            let url: TargetUrl = text.parse().map_err(|e| format!("{e}"))?;
-            let of_url = |order: &TargetOrder| -> Vec<u16> {
-                let same = order.known.iter().enumerate().filter(|(_, t)| t.url == url);
-                same.map(|(index, _)| index as u16).collect()
-            };
-            if of_url(&order).is_empty() {
-                let mut work = self.plan.work.clone();
-                let targets = ask_all(self.cli, &url, self.setup.wanted, &mut work)
-                    .map_err(|e| e.to_string())?;
-                for target in targets {
-                    self.add_target(&mut order, target, now_ns)?;
-                }
-            }
-            order.wanted.extend(of_url(&order));
-        }
-        self.known = order.clone();
-        self.orders.set_targets(order);
-        Ok(())
-    }
-
-    /// One line a second.
-    fn show(&mut self, now_ns: u64, sum: &Sample, fleet: &Fleet) {
-        if self.link.is_some() || self.screen.is_some() {
-            let reading = self.watch.reading(now_ns, &self.plan, &self.orders, sum, &fleet.windows);
-            if let Some(screen) = &self.screen {
-                screen.update(|board| board.read(reading));
-            } else if let Some(link) = &self.link {
-                let mut status = summary::status(&reading);
-                status["ramped"] = self.ramped.into();
-                link.say(&status);
-            }
-        }
-        // Beside a dashboard on standard error, standard output may be a file.
-        if self.link.is_none() && (self.screen.is_none() || !std::io::stdout().is_terminal()) {
-            let interval = summary::merge_intervals(&fleet.windows);
-            let elapsed_s = now_ns.saturating_sub(self.orders.start_ns()) / 1_000_000_000;
-            println!("{}", summary::line(elapsed_s, &self.plan, sum, &interval));
-        }
-    }
-
-    /// Shows the dashboard if it is asked for and there is a terminal for it.
-    fn take_screen(&mut self) {
-        if !self.cli.tui {
-            return;
-        }
-        let (plan, now_ns) = (&self.plan, Monotonic.now_ns());
-        let title = format!(
-            "loadgen · {} connections · {}",
-            live::units::count(u64::from(plan.connections)),
-            match plan.targets.as_slice() {
-                [one] => one.url.to_string(),
-                several => format!("{} targets", several.len()),
-            }
-        );
-        match live::Screen::take(live::Board::new(title, now_ns)) {
-            Ok(screen) => self.screen = Some(screen),
-            Err(why) => self.say(&format!("no dashboard, plain lines instead: {why}")),
-        }
-    }
-
-    /// Gives the terminal back, and says there what was said on the dashboard.
-    fn leave_screen(&mut self) {
-        self.screen = None;
-        self.said.drain(..).for_each(|text| eprintln!("loadgen: {text}"));
-    }
-
-    fn say(&mut self, text: &str) {
-        match &self.screen {
-            Some(screen) => {
-                let now_ns = Monotonic.now_ns();
-                screen.update(|board| board.event(now_ns, text, false));
-                self.said.push(text.to_owned());
-            }
-            None => eprintln!("loadgen: {text}"),
-        }
-    }
-
-    fn say_plan(&mut self) {
-        let plan = self.plan.clone();
-        if let Some(cause) = &plan.engine.refusal {
-            self.say(&format!(
-                "going on with epoll, where each connection takes a descriptor of the process, \
-                 because io_uring does not work here: {cause}"
-            ));
-        }
-        let insecure = plan.work.transport.options.insecure;
-        if insecure && plan.targets.iter().any(|t| t.url.scheme.tls) {
-            self.say(
-                "WARNING: --insecure believes any certificate: whoever answers, this run cannot tell",
-            );
-        }
-        let revisions: BTreeMap<&str, usize> =
-            plan.targets.iter().fold(BTreeMap::new(), |mut map, target| {
-                *map.entry(target.dialect.name()).or_default() += 1;
-                map
-            });
-        let model = match plan.closed {
-            true => "closed loop".to_owned(),
-            false => {
-                let stages = plan.stages.iter().map(|stage| format!("{stage}, "));
-                let stages: String = stages.collect();
-                let most = if stages.is_empty() { "" } else { "at most " };
-                let (rate, arrivals) = (plan.rate_per_s, plan.arrivals.name());
-                format!("{stages}{most}{rate:.0} req/s open loop ({arrivals} arrivals)")
-            }
-        };
-        self.say(&format!(
-            "{} at {:.0}/s to {} target(s) {revisions:?}, {model}, {} worker(s) on {}, seed {}",
-            plan.held(),
-            plan.ramp_per_s,
-            plan.targets.len(),
-            plan.workers,
-            plan.engine.engine.name(),
-            plan.seed,
-        ));
-    }
-
-    /// Joins the workers, ends the log, prints and writes the summary.
-    fn finish(mut self, fleet: Fleet) -> Result<Ended, SetupError> {
-        let (mut tally, mut last, mut totals) = (Tally::default(), Sample::default(), Vec::new());
-        let mut streams = StreamCounts::default();
-        let (mut examples, mut failure): (Vec<Example>, _) = (Vec::new(), None);
-        let mut handshakes = Handshakes::default();
-        for thread in fleet.threads {
-            match thread.join() {
-                Ok(Ok(remains)) => {
-                    tally.merge(&remains.tally);
-                    streams.merge(&remains.streams);
-                    last.add(&remains.last);
-                    handshakes.merge(&remains.handshakes);
-                    totals.push(remains.totals);
-                    examples.extend(remains.examples);
-                }
-                Ok(Err(cause)) => failure = Some(cause),
-                Err(_) => failure = Some("a worker panicked".into()),
-            }
-        }
-        self.leave_screen();
-        let plan = self.plan.clone();
-        let (mix, mut examples) = (&plan.work.mix, summary::first_of_each(examples));
-        summary::hide_secrets(&mut examples, &plan.work.secrets);
-        if self.ramp_failed {
-            let cause = examples.first().map_or_else(
-                || "no attempt came to an end in the time of the ramp".into(),
-                |e| summary::describe_example(e, &self.known.known, mix),
-            );
-            return Err(SetupError::NothingStands(cause));
-        }
-        if let Some(log) = &mut self.log {
-            for example in &examples {
-                let text = summary::example_json(example, &self.known.known, mix).to_string();
-                log.note(example.at_ns, "example", &text);
-            }
-        }
-        let mut hold = self.orders.hold();
-        let steps = self.stepping.as_ref().map_or(&[][..], |s| &s.steps);
-        for step in steps {
-            tally.merge(&step.seen.tally);
-            hold.start = hold.start.min(step.from_ns);
-        }
-        let path = self.log.as_ref().map(|l| l.path.clone());
-        let written = self.log.take().map(|log| log.finish(LogEnd { anchor: anchor(), totals }));
-        let spoiled = failure.is_some()
-            || last.log_lost_records > 0
-            || written.as_ref().is_some_and(|w: &Written| w.error.is_some());
-        let summary = Summary {
-            plan: &self.plan,
-            host: &self.setup.host,
-            hold,
-            tally: &tally,
-            handshakes: &handshakes,
-            streams: &streams,
-            last: &last,
-            observed: &self.observed,
-            examples: &examples,
-            targets: &self.known.known,
-            log: path.clone(),
-            log_error: written.and_then(|w| w.error),
-        };
-        if let Some(cause) = &failure {
-            eprintln!("loadgen: {cause}");
-        }
-        let mut stage = summary.to_json();
-        let found = self.stepping.as_ref().and_then(|s| Some((s, s.found()?)));
-        if let Some((s, found)) = found {
-            stage["search"] = search::to_json(s.threshold(), &s.steps, found);
-        }
-        if let Some(link) = &self.link {
-            link.say(&serde_json::json!({"type": "done", "stage": stage}));
-        } else {
-            println!("{}", summary.text());
-            if let Some((s, found)) = found {
-                println!("{}", search::to_text(s.threshold(), &s.steps, found));
-            }
-        }
-        if let Some(file) = &self.cli.json {
-            let text = format!("{stage:#}\n");
-            std::fs::write(file, text).map_err(|cause| SetupError::Unwritable {
-                path: file.clone(),
-                option: "--json",
-                cause,
-            })?;
-        }
-        if let Some(link) = &self.link {
-            link.hand_over(path.as_deref());
-        }
-        Ok(match (self.interrupts > 0, spoiled) {
-            (true, _) => Ended::Interrupted,
-            (false, true) => Ended::Spoiled,
-            (false, false) => Ended::Whole,
-        })
     }
 }
