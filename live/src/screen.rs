@@ -5,13 +5,16 @@
 //! fewer pictures. In raw mode Ctrl-C is a key like any other; it and `q` become a SIGINT to this
 //! process, so that there is one way to end a run.
 
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ratatui::Terminal;
@@ -83,8 +86,10 @@ impl Screen {
         restore_on_panic();
         enable_raw_mode().map_err(no)?;
         TAKEN.store(if stream == Stream::Out { 1 } else { 2 }, Ordering::SeqCst);
-        let made = execute!(writer(stream), EnterAlternateScreen)
-            .and_then(|()| Terminal::new(CrosstermBackend::new(writer(stream))));
+        let made = writer(stream).and_then(|mut writer| {
+            execute!(writer, EnterAlternateScreen)?;
+            Terminal::new(CrosstermBackend::new(writer))
+        });
         let terminal = made.map_err(|error| {
             restore();
             no(error)
@@ -160,14 +165,29 @@ pub fn restore() {
     let another = |drawing: &mut Option<ThreadId>| drawing.is_some_and(|who| who != own);
     drop(DRAWN.wait_timeout_while(drawing, PATIENCE, another));
     let _ = disable_raw_mode();
-    let _ = execute!(writer(stream), LeaveAlternateScreen, Show);
+    let _ = writer(stream).and_then(|mut writer| {
+        if takes_bytes(writer.get_ref()) {
+            execute!(writer, LeaveAlternateScreen, Show)?;
+        }
+        Ok(())
+    });
 }
 
-fn writer(stream: Stream) -> Box<dyn Write + Send> {
-    match stream {
-        Stream::Out => Box::new(io::stdout()),
-        Stream::Err => Box::new(io::stderr()),
-    }
+/// A way to the terminal that shares no lock with what the program prints: a picture that a stopped
+/// terminal holds up would keep the lock.
+fn writer(stream: Stream) -> io::Result<BufWriter<File>> {
+    let own = match stream {
+        Stream::Out => io::stdout().as_fd().try_clone_to_owned(),
+        Stream::Err => io::stderr().as_fd().try_clone_to_owned(),
+    };
+    Ok(BufWriter::new(File::from(own?)))
+}
+
+/// Whether the terminal takes something before it tries the patience.
+fn takes_bytes(terminal: &File) -> bool {
+    let mut waits = [PollFd::new(terminal.as_fd(), PollFlags::POLLOUT)];
+    let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::ZERO);
+    poll(&mut waits, patience).is_ok_and(|ready| ready > 0)
 }
 
 /// Does what draws, unless the terminal was given back; none then.
@@ -197,11 +217,7 @@ fn restore_on_panic() {
     });
 }
 
-fn show(
-    mut terminal: Terminal<CrosstermBackend<Box<dyn Write + Send>>>,
-    shared: &Shared,
-    paint: Paint,
-) {
+fn show(mut terminal: Terminal<CrosstermBackend<BufWriter<File>>>, shared: &Shared, paint: Paint) {
     // A panic elsewhere gives the terminal back, and its message must stay.
     while !shared.stop.load(Ordering::Acquire) && is_taken() {
         if shared.changed.swap(false, Ordering::AcqRel) {

@@ -106,13 +106,19 @@ pub fn run(cli: &Cli, setup: Setup, link: Option<Link>) -> Result<Ended, SetupEr
     coordinator.finish(fleet)
 }
 
-fn block_signals() -> Result<SignalFd, SetupError> {
+/// The signals that end a run.
+fn ending_signals() -> SigSet {
     let mut set = SigSet::empty();
     set.add(Signal::SIGINT);
     set.add(Signal::SIGTERM);
     if !live::screen::outlives_terminal() {
         set.add(Signal::SIGHUP);
     }
+    set
+}
+
+fn block_signals() -> Result<SignalFd, SetupError> {
+    let set = ending_signals();
     set.thread_block()
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC))
         .map_err(|e| SetupError::Host(format!("cannot watch for signals: {e}")))

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use pty::Pty;
+use support::generator::wait_until;
 use support::server::{Kind, Server};
 
 fn loadgen(server: &Server, duration: &str) -> Command {
@@ -56,4 +57,25 @@ fn a_dumb_terminal_gets_plain_lines() {
     let said = pty.left_alone();
     assert_eq!(ended.code(), Some(0), "{said:?}");
     assert!(said.contains("TERM=dumb") && said.contains("Connections: 5"), "{said:?}");
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_costs_no_results_and_holds_nobody() {
+    let server = Server::start(Kind::Mcp);
+    let dir = tempfile::tempdir().expect("a folder");
+    let json = dir.path().join("results.json");
+    let pty = Pty::open();
+    let mut child = pty.spawn(loadgen(&server, "60s").arg("--json").arg(&json));
+    pty.wait_until_taken();
+    pty.stop();
+    child.signal(Signal::SIGTERM);
+    wait_until("the results are written", || json.exists());
+    // It waits to print its report, as any program would; a signal ends that.
+    wait_until("it ends", || {
+        let ended = child.has_ended();
+        if !ended {
+            child.signal(Signal::SIGTERM);
+        }
+        ended
+    });
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::sys::termios::{FlowArg, LocalFlags, Termios, tcflow, tcgetattr};
 use nix::unistd::Pid;
 
 /// Longest wait for what has to come.
@@ -76,6 +76,11 @@ impl Pty {
         assert!(!flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO), "{flags:?}");
     }
 
+    /// Lets the terminal take nothing more, as Ctrl-S does.
+    pub fn stop(&self) {
+        tcflow(&self.slave, FlowArg::TCOOFF).expect("it is a terminal");
+    }
+
     /// After the program's end: insists that the terminal is as it was found, and gives what was
     /// written after it was given back.
     pub fn given_back(&self) -> String {
@@ -114,6 +119,10 @@ impl Program {
 
     pub fn wait(&mut self) -> ExitStatus {
         self.0.wait().expect("it ends")
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("it is ours").is_some()
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use latlog::{End as LogEnd, WorkerTotals};
+use serde_json::Value;
 
-use super::{Coordinator, Ended};
+use super::{Coordinator, Ended, ending_signals};
 use crate::clock::anchor;
 use crate::fleet::Fleet;
 use crate::search;
@@ -56,9 +57,9 @@ impl Coordinator<'_> {
     /// Joins the workers, ends the log, prints and writes the summary.
     pub(super) fn finish(mut self, fleet: Fleet) -> Result<Ended, SetupError> {
         let mut estate = Estate::of(fleet.threads);
-        self.leave_screen();
         summary::hide_secrets(&mut estate.examples, &self.plan.work.secrets);
         if self.ramp_failed {
+            self.leave_screen();
             return Err(SetupError::NothingStands(self.why_nothing_stands(&estate.examples)));
         }
         self.note_examples(&estate.examples);
@@ -74,10 +75,7 @@ impl Coordinator<'_> {
         let log_error = written.and_then(|written| written.error);
         let spoiled =
             estate.failure.is_some() || estate.last.log_lost_records > 0 || log_error.is_some();
-        if let Some(cause) = &estate.failure {
-            eprintln!("loadgen: {cause}");
-        }
-        self.publish(&Summary {
+        let (stage, text) = self.put_together(&Summary {
             plan: &self.plan,
             host: &self.setup.host,
             hold,
@@ -90,7 +88,19 @@ impl Coordinator<'_> {
             targets: &self.known.known,
             log: path.clone(),
             log_error,
-        })?;
+        });
+        // All files first: what is said to a terminal waits for as long as the terminal is stopped.
+        let kept = self.cli.json.as_ref().map_or(Ok(()), |file| write(file, &stage));
+        self.give_signals_back();
+        self.leave_screen();
+        if let Some(cause) = &estate.failure {
+            eprintln!("loadgen: {cause}");
+        }
+        match &self.link {
+            Some(link) => link.say(&serde_json::json!({"type": "done", "stage": stage})),
+            None => println!("{text}"),
+        }
+        kept?;
         if let Some(link) = &self.link {
             link.hand_over(path.as_deref());
         }
@@ -116,28 +126,29 @@ impl Coordinator<'_> {
         }
     }
 
-    /// Tells whoever drives this run, or prints; and writes the file that was asked for.
-    fn publish(&self, summary: &Summary<'_>) -> Result<(), SetupError> {
-        let mut stage = summary.to_json();
+    /// The summary for programs and for people.
+    fn put_together(&self, summary: &Summary<'_>) -> (Value, String) {
+        let (mut stage, mut text) = (summary.to_json(), summary.text());
         let found = self.stepping.as_ref().and_then(|s| Some((s, s.found()?)));
         if let Some((s, found)) = found {
             stage["search"] = search::to_json(s.threshold(), &s.steps, found);
+            text = format!("{text}\n{}", search::to_text(s.threshold(), &s.steps, found));
         }
-        if let Some(link) = &self.link {
-            link.say(&serde_json::json!({"type": "done", "stage": stage}));
-        } else {
-            println!("{}", summary.text());
-            if let Some((s, found)) = found {
-                println!("{}", search::to_text(s.threshold(), &s.steps, found));
-            }
+        (stage, text)
+    }
+
+    /// Lets a signal end the program, which has nothing left to do but to print.
+    fn give_signals_back(&mut self) {
+        if self.link.is_none() {
+            // Those that came before were meant for the run.
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            let _ = ending_signals().thread_unblock();
         }
-        let Some(file) = &self.cli.json else { return Ok(()) };
-        write(file, &format!("{stage:#}\n"))
     }
 }
 
-fn write(file: &Path, text: &str) -> Result<(), SetupError> {
-    std::fs::write(file, text).map_err(|cause| SetupError::Unwritable {
+fn write(file: &Path, stage: &Value) -> Result<(), SetupError> {
+    std::fs::write(file, format!("{stage:#}\n")).map_err(|cause| SetupError::Unwritable {
         path: file.to_owned(),
         option: "--json",
         cause,
