@@ -19,12 +19,19 @@ fn loadgen(server: &Server, duration: &str) -> Command {
     command
 }
 
+/// The same program with a SIGHUP that ends it, also where these tests run under `nohup`.
+fn with_hangups(command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP").arg(command.get_program()).args(command.get_args());
+    env
+}
+
 #[test]
 fn the_terminal_comes_back_on_every_signal() {
     let server = Server::start(Kind::Mcp);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let pty = Pty::open();
-        let mut child = pty.spawn(&mut loadgen(&server, "60s"));
+        let mut child = pty.spawn(&mut with_hangups(&loadgen(&server, "60s")));
         pty.wait_until_taken();
         child.signal(signal);
         let ended = child.wait();
