@@ -95,6 +95,14 @@ impl Coordinator<'_> {
                 "WARNING: --insecure believes any certificate: whoever answers, this run cannot tell",
             );
         }
+        if plan.spin && plan.workers as usize > plan.cores.len() {
+            self.say(&format!(
+                "WARNING: --spin: {} workers share {} core(s) and take turns at spinning, so that \
+                 requests leave late; a higher limit of open files needs fewer workers",
+                plan.workers,
+                plan.cores.len()
+            ));
+        }
         let revisions: BTreeMap<&str, usize> =
             plan.targets.iter().fold(BTreeMap::new(), |mut map, target| {
                 *map.entry(target.dialect.name()).or_default() += 1;
