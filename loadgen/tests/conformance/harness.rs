@@ -28,7 +28,7 @@ pub fn tmp() -> PathBuf {
 
 /// Loaded servers that run at a time. They wait more than they work, and each is late where it gets no
 /// core.
-const PLACES: usize = 4;
+const PLACES: usize = 3;
 
 static FREE: (Mutex<usize>, Condvar) = (Mutex::new(PLACES), Condvar::new());
 
