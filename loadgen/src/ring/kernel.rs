@@ -18,6 +18,8 @@ use super::{
 };
 use crate::clock::{Clock, Monotonic};
 
+/// How long after its alarm a wait ends by itself. A timeout behind an alarm programs no clock.
+const GUARD_NS: u64 = 1_000_000;
 /// Asks `io_uring_enter(2)` for completions; libc has no name for it.
 const GETEVENTS: u32 = 1;
 
@@ -169,12 +171,14 @@ impl Ring for KernelRing {
         // Deferred task work runs only in a call that asks for events; one that asks for none at
         // the least needs no timer.
         let least = u32::from(wait_ns > 0 && !here && !starved);
-        let entered = if least == 0 || self.ends_by_alarm(Monotonic.now_ns() + wait_ns) {
+        let entered = if least == 0 {
             let to_submit = self.ring.submission().len() as u32;
             let submitter = self.ring.submitter();
             // SAFETY: the count is that of entries in the queue, and there is no argument.
-            unsafe { submitter.enter::<nix::libc::sigset_t>(to_submit, least, GETEVENTS, None) }
+            unsafe { submitter.enter::<nix::libc::sigset_t>(to_submit, 0, GETEVENTS, None) }
         } else {
+            let rings = self.ends_by_alarm(Monotonic.now_ns() + wait_ns);
+            let wait_ns = if rings { wait_ns + GUARD_NS } else { wait_ns };
             let wait = types::Timespec::from(Duration::from_nanos(wait_ns));
             let wait = types::SubmitArgs::new().timespec(&wait);
             self.ring.submitter().submit_with_args(1, &wait)
