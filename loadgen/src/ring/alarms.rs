@@ -1,4 +1,4 @@
-//! Alarms: completions at absolute times, by which waits end that would otherwise need a timeout.
+//! Alarms: completions at absolute times, by which waits end before their timeouts do.
 //!
 //! A timeout of a wait is armed with it and taken back when an answer ends it, and each of the two
 //! programs the clock's hardware; where the kernel is a guest, that leaves it for the host and costs
