@@ -99,10 +99,10 @@ mod tests {
     fn a_planned_port_stays_free_for_others_to_connect_from() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listener");
         let to = listener.local_addr().expect("address").into();
-        // Two addresses and one port, which is free: its listener is gone.
-        let free = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 78), 0)).expect("listener");
-        let port = free.local_addr().expect("address").port();
-        drop(free);
+        // Two addresses and one port, free at every address: connect(2) passes by a port that was
+        // bound at any. It is not one of those that bind(2) chooses from for tests beside this.
+        let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+        let port = (20_000..30_000).find(free).expect("a free port");
         let from = |host, port| SocketAddr::from(([127, 0, 0, host], port));
         let source = |bind| Source { bind: Some(bind), family: Family::V4 };
         let planned = open_socket(source(from(78, port)), Type::STREAM).expect("open");

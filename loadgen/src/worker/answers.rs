@@ -7,7 +7,7 @@
 
 use std::io;
 
-use latlog::Outcome;
+use latlog::{EventKind, Outcome};
 use wire::client::{Answer, Event};
 use wire::jsonrpc::{Id, Method, TEXT_BYTES};
 use wire::mcp::{Fields, IdField};
@@ -144,6 +144,47 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             return Ok(Turn::Later);
         }
         Ok(Turn::Over)
+    }
+
+    /// The connection of a helper could not be made, or is gone.
+    pub(super) fn lose_helper(
+        &mut self,
+        slot: u32,
+        outcome: Outcome,
+        detail: i32,
+    ) -> io::Result<()> {
+        let connecting =
+            matches!(self.sessions[slot as usize].state, State::Connecting | State::Handshaking);
+        let owner = self.owner(slot);
+        if connecting && self.sessions[owner as usize].state != State::Ended {
+            self.event(owner, EventKind::ConnectFailed, outcome, detail, 0);
+            self.keep_example(slot, Op::Pong, outcome, detail);
+        }
+        self.end_request(slot, outcome, detail);
+        self.close(slot, Next::End)
+    }
+
+    /// The kernel has let go of a helper's connection.
+    pub(super) fn helper_closed(&mut self, slot: u32, helper: u32) -> io::Result<()> {
+        self.sessions[slot as usize].state = State::Waiting;
+        let other_pair = self.sessions[slot as usize].next == Next::OtherPair;
+        if other_pair && self.dial(slot)?.is_ok() {
+            return Ok(());
+        }
+        let unsent = self.helpers[helper as usize].take();
+        if other_pair {
+            self.asks.extend(unsent);
+        } else {
+            self.recorder.now.server_requests_given_up += u64::from(unsent.is_some());
+        }
+        Ok(())
+    }
+
+    /// Counts as given up what the end finds unanswered.
+    pub(super) fn give_up_asks(&mut self) {
+        let unsent = self.helpers.iter_mut().filter_map(Option::take).count() + self.asks.len();
+        self.asks.clear();
+        self.recorder.now.server_requests_given_up += unsent as u64;
     }
 
     /// A helper's connection stands: sends the answer over it.

@@ -64,10 +64,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
 
     /// A connect has failed.
     pub(super) fn connect_lost(&mut self, slot: u32, errno: Errno) -> io::Result<()> {
+        if self.takes_other_pair(slot, errno) {
+            return self.close(slot, Next::OtherPair);
+        }
         if slot < self.count {
-            if self.takes_other_pair(slot, errno) {
-                return self.close(slot, Next::OtherPair);
-            }
             self.connect_failed(slot, errno);
             return self.close(slot, self.next_attempt());
         }

@@ -169,7 +169,7 @@ pub struct Worker<R: Ring, C: Clock> {
     lanes: Lanes,
     /// And how many are their streams: as many, or none.
     streams: u32,
-    /// What each helper answers.
+    /// What each helper is to answer, until there is a record of it.
     helpers: Vec<Option<answers::Ask>>,
     /// Requests of servers that wait to be answered.
     asks: VecDeque<answers::Ask>,
@@ -576,6 +576,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.end_request(slot, Outcome::Unanswered, 0);
             self.fail_lanes(slot, Outcome::Unanswered, 0);
         }
+        self.give_up_asks();
         while let Some(due) = self.due.pop_front() {
             self.record_dropped(due);
         }

@@ -262,6 +262,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if !outcome.is_ok() {
             self.keep_example(session, op, outcome, detail);
         }
+        if let Role::Helper(helper) = self.role(session) {
+            self.helpers[helper as usize] = None;
+        }
     }
 
     /// Records a request that was due and is given up unsent.

@@ -81,10 +81,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         match self.role(slot) {
             Role::Session => Ok(()),
             Role::Stream(session) => self.lose_stream(session, outcome, detail),
-            Role::Helper(_) => {
-                self.end_request(slot, outcome, detail);
-                self.close(slot, Next::End)
-            }
+            Role::Helper(_) => self.lose_helper(slot, outcome, detail),
         }
     }
 
@@ -93,11 +90,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         match self.role(slot) {
             Role::Session => Ok(()),
             Role::Stream(session) => self.stream_closed(session),
-            Role::Helper(helper) => {
-                self.helpers[helper as usize] = None;
-                self.sessions[slot as usize].state = State::Waiting;
-                Ok(())
-            }
+            Role::Helper(helper) => self.helper_closed(slot, helper),
         }
     }
 

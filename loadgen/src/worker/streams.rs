@@ -279,7 +279,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let retry_ms = self.sessions[slot as usize].exchange.retry_ms();
         let s = &mut self.sessions[slot as usize];
         match s.next {
-            Next::Reconnect | Next::Renew | Next::OtherPair => {
+            Next::OtherPair => {
+                s.state = State::Waiting;
+                self.open_stream(session)
+            }
+            Next::Reconnect | Next::Renew => {
                 self.stream_later(session, u64::from(retry_ms.unwrap_or(0)) * 1_000_000);
                 Ok(())
             }

@@ -354,6 +354,12 @@ impl Finished {
         assert_eq!(last.sent, last.ok + last.failed, "what was sent has an end: {last:?}");
         assert_eq!(last.connects, self.count(EventKind::Connected));
         assert_eq!(last.losses, self.count(EventKind::Lost));
+        // Over lines, answers to the server are no requests and have no records.
+        if self.plan.targets.iter().all(|target| target.dialect.answers_apart()) {
+            let op = |r: &&Request| [Op::Pong, Op::Decline].iter().any(|op| op.number() == r.op);
+            let answers = self.requests.iter().filter(op).count() as u64;
+            assert_eq!(last.server_requests, answers + last.server_requests_given_up, "{last:?}");
+        }
     }
 
     /// The log and the tally are two records of the same things.

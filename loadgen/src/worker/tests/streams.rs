@@ -123,6 +123,24 @@ fn calls_whose_answer_waits_for_ours_are_answered() {
     }
 }
 
+/// A port that a program listens on is barred to everybody, and so every other connection of a
+/// helper, or all first ones of a stream, may find its planned pair taken.
+#[test]
+fn a_planned_pair_that_is_taken_costs_no_answer_and_no_stream() {
+    let script = offering(Streams { asks: 1.0, ..Streams::default() });
+    let kernel = Kernel { connect_taken: 0.3, ..Kernel::default() };
+    let options = "-c 20 --ramp 1000 -r 100 -d 2s --streams";
+    let mut run = Run::new(&Case { kernel, heal_ns: u64::MAX, ..Case::new(options, vec![script]) });
+    assert!(run.ramp(S));
+    run.turn_until_ns(run.orders.hold().end + S);
+    let counts = run.worker.ring.servers()[0].counts;
+    assert_eq!((counts.asked, counts.told), (200, 200));
+    let finished = run.finish();
+    assert_eq!((finished.tally.ok, finished.last.server_requests_given_up), (200, 0));
+    assert_eq!(finished.streams.opened, 20);
+    assert_eq!(finished.count(EventKind::ConnectFailed), 0);
+}
+
 #[test]
 fn answers_that_break_off_are_resumed() {
     let script = Script {
