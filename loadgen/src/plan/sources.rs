@@ -38,19 +38,19 @@ impl Ports {
 pub struct Sources {
     addresses: Vec<IpAddr>,
     ports: Ports,
-    connections: u32,
     destinations: u32,
     turns: Turns,
 }
 
-/// Pairs that a session has in turn where there are enough: its next connection does not meet what
-/// the kernel still remembers of its last one.
-const TURNS: u32 = 2;
+/// Pairs that a session has in turn on loopback, where addresses cost nothing: its next connection
+/// does not meet what the kernel still remembers of its last one, and where somebody listens on one
+/// of its ports, which bars that to everybody, it has others.
+const TURNS: u32 = 4;
 
 /// How a session comes to the pair of its next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turns {
-    /// It has two of its own, and takes them in turn.
+    /// It has [`TURNS`] of its own, and takes them in turn.
     Own,
     /// It goes around all of them, `cycle` pairs in number, by a long step: few enough others start
     /// there for the same destination, and the one after is another pair again.
@@ -61,10 +61,7 @@ enum Turns {
 }
 
 impl Turns {
-    fn of(connections: u32, pairs: u64, destinations: u32) -> Self {
-        if pairs >= u64::from(connections) * u64::from(TURNS) {
-            return Self::Own;
-        }
+    fn among(pairs: u64, connections: u32, destinations: u32) -> Self {
         let destinations = u64::from(destinations.max(1));
         // Whole rounds over the destinations, in a number without a divisor in common with theirs:
         // then those that share a pair are for different ones, by [`planned_target`].
@@ -135,21 +132,21 @@ impl Sources {
             let ports = ports.count();
             return Err(TooFewPorts { connections, ports, sources, destinations, most });
         }
-        let turns = Turns::of(connections, pairs, destinations);
-        Ok(Self { addresses, ports, connections, destinations, turns })
+        let turns = Turns::among(pairs, connections, destinations);
+        Ok(Self { addresses, ports, destinations, turns })
     }
 
     /// Takes as many loopback addresses as are needed, beginning at a block chosen by `seed` so
     /// that generators side by side do not meet. All of 127.0.0.0/8 can be bound as it is.
     pub fn loopback(connections: u32, ports: Ports, seed: u32) -> Self {
         let block = 64 + seed % 128;
-        let needed = (connections * TURNS).div_ceil(ports.count().max(1));
+        let needed = TURNS * connections.div_ceil(ports.count().max(1));
         let address = |n: u32| {
             let host = n + 1 + n / 254;
             IpAddr::V4(Ipv4Addr::from(127 << 24 | block << 16 | (host & 0xffff)))
         };
         let addresses = (0..needed).map(address).collect();
-        Self { addresses, ports, connections, destinations: 1, turns: Turns::Own }
+        Self { addresses, ports, destinations: 1, turns: Turns::Own }
     }
 
     /// Where connection number `use_number` of session `index` starts from.
@@ -159,12 +156,18 @@ impl Sources {
     /// are planned a connect without one finds none (EADDRNOTAVAIL).
     pub fn start(&self, index: u32, use_number: u32) -> SocketAddr {
         let (index, use_number) = (u64::from(index), u64::from(use_number));
+        let ports = u64::from(self.ports.count());
         let ordinal = match self.turns {
-            Turns::Own => index + use_number % u64::from(TURNS) * u64::from(self.connections),
+            Turns::Own => {
+                // Each turn has its addresses, and another port of each session.
+                let turn = use_number % u64::from(TURNS);
+                let first = self.addresses.len() as u64 / u64::from(TURNS) * ports * turn;
+                let port = index + ports * turn / u64::from(TURNS);
+                first + index / ports * ports + port % ports
+            }
             Turns::Around { cycle, step } => (index + use_number * step) % cycle,
             Turns::Barred => index / u64::from(self.destinations),
         };
-        let ports = u64::from(self.ports.count());
         let source = self.addresses[(ordinal / ports) as usize % self.addresses.len()];
         SocketAddr::new(source, self.ports.0[(ordinal % ports) as usize])
     }
@@ -314,12 +317,17 @@ mod tests {
         #[test]
         fn loopback_pairs_are_unique_in_every_turn(connections in 1u32..3_000, seed: u32) {
             let plan = Sources::loopback(connections, ports(), seed);
-            let all: HashSet<_> = (0..connections)
-                .flat_map(|i| [plan.start(i, 0), plan.start(i, 1)])
-                .collect();
-            prop_assert_eq!(all.len() as u32, 2 * connections);
+            let turns = |i| (0..TURNS).map(move |turn| (i, turn));
+            let all: HashSet<_> =
+                (0..connections).flat_map(turns).map(|(i, turn)| plan.start(i, turn)).collect();
+            prop_assert_eq!(all.len() as u32, TURNS * connections);
             prop_assert!(all.iter().all(|a| a.ip().is_loopback()));
-            prop_assert_eq!(plan.start(0, 2), plan.start(0, 0));
+            prop_assert_eq!(plan.start(0, TURNS), plan.start(0, 0));
+            // A port that is barred is one of a session's turns, and no more.
+            for i in 0..connections {
+                let ports: HashSet<_> = (0..TURNS).map(|turn| plan.start(i, turn).port()).collect();
+                prop_assert_eq!(ports.len() as u32, TURNS);
+            }
         }
     }
 }

@@ -82,31 +82,29 @@ impl Queue {
 
     /// Adds a session that is in no queue.
     pub fn push_back(&mut self, links: &mut Links, item: u32) {
-        let at = item as usize;
-        assert_eq!(links.queue[at], IN_NO_QUEUE, "session {item} is in a queue already");
-        links.queue[at] = self.id;
-        links.next[at] = NONE;
-        links.previous[at] = self.back;
-        match self.back {
-            NONE => self.front = item,
-            back => links.next[back as usize] = item,
-        }
-        self.back = item;
-        self.len += 1;
+        self.insert(links, item, self.back, NONE);
     }
 
     /// Adds a session that is in no queue before all others.
     pub fn push_front(&mut self, links: &mut Links, item: u32) {
+        self.insert(links, item, NONE, self.front);
+    }
+
+    /// Adds a session that is in no queue between two neighbours.
+    fn insert(&mut self, links: &mut Links, item: u32, previous: u32, next: u32) {
         let at = item as usize;
         assert_eq!(links.queue[at], IN_NO_QUEUE, "session {item} is in a queue already");
         links.queue[at] = self.id;
-        links.previous[at] = NONE;
-        links.next[at] = self.front;
-        match self.front {
-            NONE => self.back = item,
-            front => links.previous[front as usize] = item,
+        links.previous[at] = previous;
+        links.next[at] = next;
+        match previous {
+            NONE => self.front = item,
+            previous => links.next[previous as usize] = item,
         }
-        self.front = item;
+        match next {
+            NONE => self.back = item,
+            next => links.previous[next as usize] = item,
+        }
         self.len += 1;
     }
 
