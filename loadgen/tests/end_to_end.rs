@@ -108,31 +108,29 @@ fn count(summary: &Value, name: &str) -> u64 {
     summary["requests"][name].as_u64().unwrap_or_else(|| panic!("{name} in {summary}"))
 }
 
-fn whole_run(url: &str) -> Place {
-    let place = Place::new();
+/// A run of 1,000 requests, all of which are answered, whatever the sessions are; its summary.
+fn thousand(place: &Place, sessions: &[&str], url: &str) -> serde_json::Value {
     let (dir, json) = (place.path().to_owned(), place.json());
-    let ended = run(&[
-        "-c200",
-        "--ramp=2000",
-        "-r500",
-        "-d2s",
-        "--log",
-        dir.to_str().expect("a path"),
-        "--json",
-        json.to_str().expect("a path"),
-        url,
-    ]);
+    let (dir, json) = (dir.to_str().expect("a path"), json.to_str().expect("a path"));
+    let all = ["-r500", "-d2s", "--log", dir, "--json", json, url];
+    let ended = run(&[sessions, &all].concat());
     assert_eq!(ended.code, Some(0), "{ended}");
     let summary = place.summary();
     assert_eq!(count(&summary, "offered"), 1_000, "{ended}");
     assert_eq!(count(&summary, "ok"), 1_000, "{ended}");
     assert_eq!(count(&summary, "failed") + count(&summary, "dropped"), 0, "{ended}");
-    assert_eq!(summary["connections"]["tcp_open_peak"], 200);
-    assert_eq!(summary["connections"]["session_alive_peak"], 200);
     let (requests, whole) = read_log(&place.log());
     assert!(whole);
     assert!(requests.iter().all(|r| r.outcome == Outcome::Ok));
     assert_eq!(calls(&place.log(), &requests), 1_000);
+    summary
+}
+
+fn whole_run(url: &str) -> Place {
+    let place = Place::new();
+    let summary = thousand(&place, &["-c200", "--ramp=2000"], url);
+    assert_eq!(summary["connections"]["tcp_open_peak"], 200);
+    assert_eq!(summary["connections"]["session_alive_peak"], 200);
     place
 }
 
@@ -153,32 +151,13 @@ fn more_sessions_than_connections_count_exactly() {
     for (kind, lost) in [(Kind::Mcp, false), (Kind::Restless, true)] {
         let server = Server::start(kind);
         let place = Place::new();
-        let (dir, json) = (place.path().to_owned(), place.json());
-        let ended = run(&[
-            "-c10",
-            "--sessions=300",
-            "--ramp=1000",
-            "-r500",
-            "-d2s",
-            "--heartbeat=5s",
-            "--log",
-            dir.to_str().expect("a path"),
-            "--json",
-            json.to_str().expect("a path"),
-            &server.url(),
-        ]);
-        assert_eq!(ended.code, Some(0), "{ended}");
-        let summary = place.summary();
-        assert_eq!(count(&summary, "offered"), 1_000, "{ended}");
-        assert_eq!(count(&summary, "ok"), 1_000, "{ended}");
+        let sessions = ["-c10", "--sessions=300", "--ramp=1000", "--heartbeat=5s"];
+        let summary = thousand(&place, &sessions, &server.url());
         let held = &summary["connections"];
         assert_eq!((&held["planned"], &held["sessions_planned"]), (&10.into(), &300.into()));
-        assert_eq!(held["tcp_open_peak"], 10, "{ended}");
-        assert_eq!(held["session_alive_peak"], 300, "{ended}");
-        assert_eq!(held["stream_open_peak"], 0, "{ended}");
-        let (requests, whole) = read_log(&place.log());
-        assert!(whole && requests.iter().all(|r| r.outcome == Outcome::Ok));
-        assert_eq!(calls(&place.log(), &requests), 1_000);
+        assert_eq!(held["tcp_open_peak"], 10, "{held}");
+        assert_eq!(held["session_alive_peak"], 300, "{held}");
+        assert_eq!(held["stream_open_peak"], 0, "{held}");
         let counts = &server.counts;
         let get = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(get(&counts.calls), 1_001, "{kind:?}: the load, and what was asked before it");

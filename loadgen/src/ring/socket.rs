@@ -99,10 +99,12 @@ mod tests {
     fn a_planned_port_stays_free_for_others_to_connect_from() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listener");
         let to = listener.local_addr().expect("address").into();
-        // Two addresses and one port, free at every address: connect(2) passes by a port that was
-        // bound at any. It is not one of those that bind(2) chooses from for tests beside this.
-        let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
-        let port = (20_000..30_000).find(free).expect("a free port");
+        // Two addresses and one port that nobody has at any address, not even one that reuses it:
+        // connect(2) passes by a port that was bound at any.
+        let free = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        free.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).expect("a free port");
+        let port = free.local_addr().expect("address").as_socket().expect("of IPv4").port();
+        drop(free);
         let from = |host, port| SocketAddr::from(([127, 0, 0, host], port));
         let source = |bind| Source { bind: Some(bind), family: Family::V4 };
         let planned = open_socket(source(from(78, port)), Type::STREAM).expect("open");
