@@ -124,6 +124,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         if outcome == Outcome::SessionGone {
             self.targets.forgot_sessions(s.target);
         }
+        self.no_longer_alive(session);
         self.fail_crossed(session);
         self.event(session, EventKind::SessionLost, outcome, detail, 0);
         self.drop_stream(session, outcome)
@@ -234,6 +235,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.open_stream(session)?;
         let s = &mut self.sessions[session as usize];
         let Some(Crossed { current, .. }) = s.crossed else {
+            self.ping_sooner(session);
             return self.rest(session);
         };
         if s.marked {
@@ -267,7 +269,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let idle_ns = self.now_ns - s.since_ns;
         s.state == State::Idle
             && outcome == Outcome::Eof
-            && self.targets.closes_after(s.target, idle_ns)
+            && self.targets.has_habit(s.target, idle_ns, self.now_ns)
             && self.now_ns + idle_ns < s.answered_ns + self.plan.ping_after_ns
     }
 
@@ -338,6 +340,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.fail_crossed(session);
         // Where a connection is made for a request, this is its end.
         self.end_request(session, outcome, detail);
+        self.no_longer_alive(session);
         let s = &mut self.sessions[session as usize];
         s.in_doubt = !s.id.is_empty();
         self.event(session, EventKind::ConnectFailed, outcome, detail, 0);
@@ -376,7 +379,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             _ if session >= self.ending_next && self.owes_delete(session) => Next::Reconnect,
             _ => self.next_attempt(),
         };
-        self.no_longer_alive(session);
+        if !habit {
+            self.no_longer_alive(session);
+        }
         self.close(session, next)
     }
 

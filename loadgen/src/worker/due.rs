@@ -56,9 +56,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn start_due(&mut self) -> io::Result<()> {
         self.time_out()?;
         self.expire_alive();
-        if !self.later.is_empty() {
-            self.wake_some()?;
-        }
         if !self.asks.is_empty() {
             self.serve_asks()?;
         }
@@ -85,7 +82,8 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             }
             Stage::Abandon => self.schedule_requests(),
         }
-        Ok(())
+        // Streams come back at the same rate as sessions, and after them.
+        if self.later.is_empty() { Ok(()) } else { self.wake_some() }
     }
 
     fn start_connections(&mut self) -> io::Result<()> {
@@ -221,6 +219,27 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             if due_ns > self.now_ns {
                 return;
             }
+            self.begin(session, Op::Ping, State::Busy, due_ns);
+        }
+    }
+
+    /// A session that goes on over another connection without having been asked is free for less
+    /// long than it was last answered: it is pinged out of turn, where its turn would be too late.
+    pub(super) fn ping_sooner(&mut self, session: u32) {
+        let s = &self.sessions[session as usize];
+        let due_ns = s.answered_ns + self.plan.ping_after_ns;
+        let turn_ns = self.now_ns + self.plan.ping_after_ns;
+        let asked = self.plan.heartbeat_ns > 0 && self.pool.is_empty();
+        if asked && turn_ns > s.answered_ns + self.plan.heartbeat_ns {
+            self.later.push(Reverse((due_ns, session, s.generation)));
+        }
+    }
+
+    /// The time has come that [`Self::ping_sooner`] set, and the session is free.
+    pub(super) fn ping_unasked(&mut self, session: u32) {
+        let due_ns = self.sessions[session as usize].answered_ns + self.plan.ping_after_ns;
+        let loaded = matches!(self.stage, Stage::Ramp | Stage::Warmup | Stage::Hold);
+        if loaded && due_ns <= self.now_ns {
             self.begin(session, Op::Ping, State::Busy, due_ns);
         }
     }

@@ -159,6 +159,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.sessions[session as usize].assigned = false;
                 self.targets.leave(self.sessions[session as usize].target);
                 self.sessions[session as usize].attempt_ns = self.now_ns;
+                self.drop_stream(session, Outcome::Stopped)?;
                 self.end_session(session, Next::Reconnect)?;
             }
             moving.cursor = (moving.cursor + 1) % count;

@@ -380,12 +380,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let began_ns = self.now_ns;
         self.take_orders()?;
         self.start_due()?;
-        self.flush_outbox()?;
+        let more = self.flush_outbox()?;
         if self.finished()? {
             return Ok(true);
         }
         self.recorder.now.turns += 1;
-        let asleep_ns = self.sleep()?;
+        let asleep_ns = self.sleep(more)?;
         let lag_ns = self.reap()?;
         let sample = &mut self.recorder.now;
         sample.reap_lag_ns_max = sample.reap_lag_ns_max.max(lag_ns);
@@ -401,15 +401,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         Ok(false)
     }
 
-    /// Enters the kernel until something completes or is due; how long that took.
-    fn sleep(&mut self) -> io::Result<u64> {
+    /// Enters the kernel until something completes or is due, or does not wait where there is `more`
+    /// to do; how long that took.
+    fn sleep(&mut self, more: bool) -> io::Result<u64> {
         let before_ns = self.clock.now_ns();
         let due_ns = self.next_due_ns().max(before_ns);
         let mut wait_ns = (due_ns - before_ns).min(LONGEST_WAIT_NS);
         if self.plan.spin {
             wait_ns = wait_ns.saturating_sub(SPIN_NS);
         }
-        if wait_ns < POLL_NS {
+        if more || wait_ns < POLL_NS {
             wait_ns = 0;
         }
         // Who polls until a request is due has no use for an interrupt at just that time.
@@ -419,7 +420,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         {
             self.ring.foresee(due_ns);
         }
-        // What is left in the outbox waits for a send buffer, and so for a completion.
         self.ring.enter(wait_ns)?;
         Ok(self.clock.now_ns() - before_ns)
     }

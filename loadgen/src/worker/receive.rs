@@ -345,7 +345,6 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 After::Close
             }
             (Op::Ping | Op::Call(_) | Op::Verify, Outcome::SessionGone) => {
-                self.no_longer_alive(session);
                 self.forget_session(session, outcome, detail)?;
                 self.after_lapse(session)
             }

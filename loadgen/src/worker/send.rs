@@ -42,8 +42,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Puts queued requests into the ring, entering the kernel after every few, so that a send is
-    /// never far from its time stamp.
-    pub(super) fn flush_outbox(&mut self) -> io::Result<()> {
+    /// never far from its time stamp. Whether there are more that only wait for the next turn; others
+    /// that are left wait for a send buffer, and so for a completion.
+    pub(super) fn flush_outbox(&mut self) -> io::Result<bool> {
         let (mut pushed, mut postponed) = (0, 0);
         self.send_unsent()?;
         while let Some(session) = self.queues[OUTBOX].front() {
@@ -71,10 +72,10 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             self.send_request(session, buffer)?;
             pushed += 1;
             if self.enough(pushed)? {
-                break;
+                return Ok(self.queues[OUTBOX].len() > 0);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether so many requests are enough for one turn; enters the kernel after every few.

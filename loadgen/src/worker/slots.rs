@@ -9,7 +9,7 @@ use super::Worker;
 use super::lists::CONNECTING;
 use super::session::{Next, State};
 use crate::clock::Clock;
-use crate::ring::{Family, GENERATIONS, Op as RingOp, OpKind, Ring, Source};
+use crate::ring::{Errno, Family, GENERATIONS, Op as RingOp, OpKind, Ring, Source};
 
 /// What a slot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,12 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let sources = self.plan.sources.as_ref().filter(|_| family != Family::Unix);
         let bind = sources.map(|all| all.start(number, s.generation));
         if let Err(e) = self.ring.open(slot, Source { bind, family }) {
-            // The next attempt starts from the slot's other pair.
+            // The next attempt starts from another pair of the slot.
             let s = &mut self.sessions[slot as usize];
             s.generation = (s.generation + 1) % GENERATIONS;
-            return Ok(Err(e));
+            // Before Linux 6.3, it is bind(2) that finds a port taken.
+            let taken = self.takes_other_pair(slot, Errno(e.raw_os_error().unwrap_or(0)));
+            return if taken { self.dial(slot) } else { Ok(Err(e)) };
         }
         self.submit(slot, RingOp::Connect(peer))?;
         let s = &mut self.sessions[slot as usize];

@@ -57,15 +57,19 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     }
 
     /// Whether a session wants its stream to be open.
-    fn wants_stream(&self, session: u32) -> bool {
+    pub(super) fn wants_stream(&self, session: u32) -> bool {
         let s = &self.sessions[session as usize];
         let prepared = &self.prepared[usize::from(s.target)];
         let needs = prepared.dialect.answers_on_stream();
         let offered = prepared.requests.get(Op::Stream).is_some();
         let opening = needs && s.state == State::Opening;
+        let renews =
+            s.state == State::Closing && s.next == Next::Renew && s.after != Some(After::OpenAgain);
         match s.state {
-            State::Deleting | State::Finishing | State::Closing | State::Ended => false,
-            State::Waiting
+            State::Deleting | State::Finishing | State::Ended => false,
+            State::Closing if !renews => false,
+            State::Closing
+            | State::Waiting
             | State::BackingOff
             | State::Connecting
             | State::Handshaking
@@ -151,6 +155,15 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 self.recorder.streams.not_offered += 1;
                 self.sessions[slot as usize].attempt = NOT_OFFERED;
                 self.close(slot, Next::End)
+            }
+            // The session is told what a request of its own would have been told.
+            Reply::SessionGone if self.sessions[session as usize].state == State::Idle => {
+                self.forget_session(session, outcome, detail)?;
+                let after = self.after_lapse(session);
+                let s = &mut self.sessions[session as usize];
+                s.after = Some(after);
+                // It may be between two connections.
+                if s.open { self.free_again(session) } else { self.carry_on(session) }
             }
             Reply::Ok
             | Reply::HttpStatus(_)
@@ -319,12 +332,17 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let waits = self.sessions[slot as usize].state == State::BackingOff;
             match self.role(slot) {
                 Role::Stream(session) if current && waits => {
-                    if !self.reconnects.take(self.now_ns) {
+                    // One whose session does not want it is opened once that stands again.
+                    if self.wants_stream(session) && !self.reconnects.take(self.now_ns) {
                         return Ok(());
                     }
                     self.later.pop();
                     self.sessions[slot as usize].state = State::Waiting;
                     self.open_stream(session)?;
+                }
+                Role::Session if current && self.sessions[slot as usize].state == State::Idle => {
+                    self.later.pop();
+                    self.ping_unasked(slot);
                 }
                 Role::Session if current => {
                     self.later.pop();

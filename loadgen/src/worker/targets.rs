@@ -14,6 +14,8 @@ struct Target {
     idle_close_ns: u64,
     /// When it last closed one after about that time.
     idle_close_at_ns: u64,
+    /// Since when that time has been known, about.
+    idle_close_since_ns: u64,
 }
 
 /// Connections that end after less idle time say nothing about a server's habits.
@@ -23,6 +25,10 @@ pub const IDLE_CLOSE_NS_MIN: u64 = 500_000_000;
 /// stands still (in a garbage collection, say) closes late what it should have closed meanwhile, and
 /// on time again afterwards.
 const IDLE_CLOSE_KEPT_NS: u64 = 30_000_000_000;
+
+/// What is known for so long is a habit. A server that ends closes connections of any idle time at
+/// one moment, the first of which tells nothing of the others.
+const HABIT_AFTER_NS: u64 = 1_000_000_000;
 
 /// All targets of a worker, in the order of their indices in the log.
 #[derive(Debug, Default)]
@@ -38,6 +44,7 @@ impl Targets {
             avoid_until_ns: 0,
             idle_close_ns: 0,
             idle_close_at_ns: 0,
+            idle_close_since_ns: 0,
         });
     }
 
@@ -88,6 +95,9 @@ impl Targets {
         }
         let t = &mut self.0[usize::from(target)];
         let stale = now_ns >= t.idle_close_at_ns + IDLE_CLOSE_KEPT_NS;
+        if t.idle_close_ns == 0 || idle_ns < t.idle_close_ns - t.idle_close_ns / 8 || stale {
+            t.idle_close_since_ns = now_ns;
+        }
         if t.idle_close_ns == 0 || idle_ns <= t.idle_close_ns || stale {
             t.idle_close_ns = idle_ns;
         }
@@ -106,6 +116,12 @@ impl Targets {
     pub fn closes_after(&self, target: u16, idle_ns: u64) -> bool {
         let known_ns = self.0[usize::from(target)].idle_close_ns;
         known_ns > 0 && idle_ns >= known_ns - known_ns / 8
+    }
+
+    /// Whether a target has closed connections that were idle for so long for some time already.
+    pub fn has_habit(&self, target: u16, idle_ns: u64, now_ns: u64) -> bool {
+        let since_ns = self.0[usize::from(target)].idle_close_since_ns;
+        self.closes_after(target, idle_ns) && now_ns >= since_ns + HABIT_AFTER_NS
     }
 
     /// The target for a connection: `preferred` while it is active and not avoided, otherwise the
@@ -192,6 +208,19 @@ mod tests {
         assert!(!targets.closes_after(1, 5_000_000_000), "another target");
         targets.forgot_sessions(0);
         assert!(!targets.closes_after(0, 5_000_000_000), "it closed them because it ended");
+    }
+
+    #[test]
+    fn what_ends_at_one_moment_is_no_habit() {
+        let mut targets = three();
+        let (idle_ns, now_ns) = (5_000_000_000, 60_000_000_000);
+        targets.closed_idle(0, idle_ns, now_ns);
+        assert!(!targets.has_habit(0, idle_ns, now_ns));
+        targets.closed_idle(0, idle_ns + 1, now_ns + HABIT_AFTER_NS);
+        assert!(targets.has_habit(0, idle_ns, now_ns + HABIT_AFTER_NS));
+        // It ends, and with it all connections, whatever their idle time.
+        targets.closed_idle(0, idle_ns / 2, now_ns + HABIT_AFTER_NS);
+        assert!(!targets.has_habit(0, idle_ns / 2, now_ns + HABIT_AFTER_NS));
     }
 
     #[test]

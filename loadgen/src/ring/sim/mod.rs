@@ -225,6 +225,9 @@ impl Ring for SimRing {
             let errno = self.net.dice.one_of(&[libc::EMFILE, libc::EADDRINUSE, libc::ENOBUFS]);
             return Err(io::Error::from_raw_os_error(errno));
         }
+        if self.net.mood(|k| k.open_taken) {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
         self.sources.extend(source.bind);
         *slot = Slot { open: true, fresh: true, generation: slot.generation, ..Slot::default() };
         self.net.open(number);
@@ -237,6 +240,12 @@ impl Ring for SimRing {
         }
         self.admit(handle, op);
         self.queue.push_back((handle, op));
+        Ok(())
+    }
+
+    fn push_quiet(&mut self, handle: Handle, op: Op) -> Result<(), QueueFull> {
+        self.push(handle, op)?;
+        self.net.quiet.insert((handle.slot, handle.generation));
         Ok(())
     }
 
@@ -260,8 +269,10 @@ impl Ring for SimRing {
             self.net.execute(handle, op);
         }
         self.net.run_until_now();
-        if self.ready.is_empty() && self.kept_back.is_empty() && self.net.fresh.is_empty() {
-            self.net.wait(wait_ns);
+        let starved = !self.send_owner.contains(&Owner::Free);
+        let here = self.ready.iter().any(|c| self.net.is_awaited(c, starved));
+        if !here && self.kept_back.is_empty() {
+            self.net.wait(wait_ns, starved);
         }
         self.settle();
         Ok(())
@@ -281,6 +292,9 @@ impl Ring for SimRing {
             if !more {
                 slot.under_way &= !bit(kind);
             }
+        }
+        if kind == OpKind::Send {
+            self.net.quiet.remove(&(handle.slot, handle.generation));
         }
         if let Some(buffer) = self.net.sent_from(&completion) {
             self.send_owner[buffer.0 as usize] = Owner::Caller;

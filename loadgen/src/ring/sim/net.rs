@@ -1,7 +1,7 @@
 //! The simulated kernel and network: sockets, bytes on their way, and the passing of time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use nix::libc;
 
@@ -42,6 +42,7 @@ enum Event {
     Pump { slot: u32, conn: u64 },
     Post(Completion),
     Drop { peer: usize, conn: u64, end: End },
+    Idle { peer: usize, conn: u64, answer: u64 },
     Kill { peer: usize },
 }
 
@@ -88,6 +89,8 @@ pub(super) struct Net {
     pub send_bytes: Vec<Vec<u8>>,
     /// The buffers of sends that are completed and not popped, by their slot and generation.
     sent: BTreeMap<(u32, u32), SendBuffer>,
+    /// Sends whose success ends no wait, by their slot and generation.
+    pub quiet: BTreeSet<(u32, u32)>,
     /// The last generation seen on each slot, for stale completions.
     generations: Vec<u32>,
 }
@@ -109,6 +112,7 @@ impl Net {
             recv_free: (0..ring.recv_buffers).map(RecvBuffer).collect(),
             send_bytes: buffers(ring.send_buffers as usize, ring.send_buffer_bytes),
             sent: BTreeMap::new(),
+            quiet: BTreeSet::new(),
             generations: vec![0; ring.slots as usize],
             config,
         }
@@ -270,6 +274,9 @@ impl Net {
         let Some((handle, buffer, from, to)) = socket.sending.take() else { return };
         let (end, peer) = (socket.end, socket.peer);
         self.sent.insert((slot, handle.generation), buffer);
+        if short || end == Some(End::Reset) {
+            self.quiet.remove(&(slot, handle.generation));
+        }
         if end == Some(End::Reset) {
             let errno = self.dice.one_of(&[libc::ECONNRESET, libc::EPIPE]);
             return self.complete(handle, OpKind::Send, refused(errno));
@@ -402,7 +409,11 @@ impl Net {
         let end = match then {
             Then::Wait => None,
             Then::Free => {
-                self.servers[peer].free(conn);
+                let answer = self.servers[peer].free(conn);
+                let idle_ns = self.servers[peer].script.idle_ns;
+                if idle_ns > 0 {
+                    self.push(now_ns + idle_ns, Event::Idle { peer, conn, answer });
+                }
                 None
             }
             Then::Finish => Some(End::Finish),
@@ -440,10 +451,10 @@ impl Net {
             Event::Pump { slot, conn } => self.pump(slot, conn),
             Event::Post(completion) => self.fresh.push(completion),
             Event::Drop { .. } if now_ns >= self.config.heal_ns => {}
-            Event::Drop { peer, conn, end } => {
-                if let Some(slot) = self.servers[peer].conns.get(&conn).map(|c| c.slot) {
-                    self.deliver(slot, conn, Vec::new(), Some(end));
-                    self.servers[peer].conns.remove(&conn);
+            Event::Drop { peer, conn, end } => self.hang_up(peer, conn, end),
+            Event::Idle { peer, conn, answer } => {
+                if self.servers[peer].is_idle_since(conn, answer) {
+                    self.hang_up(peer, conn, End::Finish);
                 }
             }
             Event::Kill { peer } => {
@@ -452,6 +463,13 @@ impl Net {
                     self.deliver(gone.slot, conn, Vec::new(), Some(end));
                 }
             }
+        }
+    }
+
+    /// A server ends a connection.
+    fn hang_up(&mut self, peer: usize, conn: u64, end: End) {
+        if let Some(gone) = self.servers[peer].conns.remove(&conn) {
+            self.deliver(gone.slot, conn, Vec::new(), Some(end));
         }
     }
 
@@ -464,10 +482,20 @@ impl Net {
         }
     }
 
-    /// Lets time pass until something completes, for `wait_ns` at most.
-    pub fn wait(&mut self, wait_ns: u64) {
+    /// Whether a completion ends a wait; without send buffers, any does.
+    pub fn is_awaited(&self, c: &Completion, starved: bool) -> bool {
+        let quiet = self.quiet.contains(&(c.handle.slot, c.handle.generation));
+        starved || c.kind != OpKind::Send || !quiet
+    }
+
+    fn has_awaited(&self, starved: bool) -> bool {
+        self.fresh.iter().any(|c| self.is_awaited(c, starved))
+    }
+
+    /// Lets time pass until something completes that ends a wait, for `wait_ns` at most.
+    pub fn wait(&mut self, wait_ns: u64, starved: bool) {
         let until_ns = self.now_ns() + wait_ns;
-        while self.fresh.is_empty() && self.now_ns() < until_ns {
+        while !self.has_awaited(starved) && self.now_ns() < until_ns {
             let next_ns = self.events.peek().map_or(u64::MAX, |Reverse(e)| e.at_ns);
             self.clock.advance_to(next_ns.min(until_ns));
             self.run_until_now();

@@ -23,6 +23,8 @@ pub struct Kernel {
     pub empty_enter: f64,
     /// A socket cannot be made (EMFILE, EADDRINUSE).
     pub open_error: f64,
+    /// A socket finds its address and port in use as it is made (EADDRINUSE), as before Linux 6.3.
+    pub open_taken: f64,
     /// A connect fails (ECONNREFUSED, ETIMEDOUT, EADDRNOTAVAIL, unreachable).
     pub connect_error: f64,
     /// A connect finds its address and port in use (EADDRNOTAVAIL).
@@ -55,6 +57,7 @@ impl Kernel {
             queue_full: share(0.3),
             empty_enter: share(0.3),
             open_error: share(0.1),
+            open_taken: 0.0,
             connect_error: share(0.2),
             connect_taken: 0.0,
             late_cancel: share(0.5),
@@ -173,6 +176,8 @@ pub struct Script {
     pub style: Style,
     /// Its event streams.
     pub streams: Streams,
+    /// It ends connections that have been idle for so long after an answer; none where it is 0.
+    pub idle_ns: u64,
     /// What goes wrong.
     pub faults: Faults,
     /// Whether it takes a request before it has answered the one before (lines); answers then come in
@@ -195,6 +200,7 @@ impl Script {
             session_limit: usize::MAX,
             style: Style::default(),
             streams: Streams::default(),
+            idle_ns: 0,
             faults: Faults::default(),
             several: false,
         }

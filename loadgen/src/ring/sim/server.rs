@@ -38,6 +38,8 @@ pub(super) struct Conn {
     inbox: Vec<u8>,
     /// A request was taken and its answer is not complete.
     busy: bool,
+    /// Answers that are complete.
+    answers: u64,
     /// Whatever else comes breaks the connection.
     deaf: bool,
     /// Over lines: 0 nothing, 1 initialized by a request, 2 confirmed.
@@ -159,11 +161,17 @@ impl Server {
         std::mem::take(&mut self.conns)
     }
 
-    /// The answer of a connection is complete.
-    pub(super) fn free(&mut self, conn: u64) {
-        if let Some(conn) = self.conns.get_mut(&conn) {
-            conn.busy = false;
-        }
+    /// The answer of a connection is complete: which it is.
+    pub(super) fn free(&mut self, conn: u64) -> u64 {
+        let Some(conn) = self.conns.get_mut(&conn) else { return 0 };
+        conn.busy = false;
+        conn.answers += 1;
+        conn.answers
+    }
+
+    /// Whether nothing has come over a connection since an answer.
+    pub(super) fn is_idle_since(&self, conn: u64, answer: u64) -> bool {
+        self.conns.get(&conn).is_some_and(|conn| !conn.busy && conn.answers == answer)
     }
 
     /// Takes bytes of a request; what is answered, if that makes one whole.
@@ -229,6 +237,7 @@ impl Server {
         let outs = self.frame(&reply, lines, done_ns, faults, dice);
         let mut outs = break_off(outs, faults, dice);
         self.chatter(&request, done_ns, &mut outs, dice);
+        outs.extend(self.end_of_stream(&request, &reply, done_ns));
         if self.script.several { in_one_piece(outs) } else { outs }
     }
 

@@ -103,6 +103,20 @@ impl Server {
         outs
     }
 
+    /// What a session's DELETE does to its stream.
+    pub(super) fn end_of_stream(
+        &mut self,
+        request: &Request,
+        reply: &Reply,
+        at_ns: u64,
+    ) -> Option<Out> {
+        let deleted = request.method == "DELETE" && reply.status == 200;
+        let named = request.session.as_ref().filter(|_| deleted)?;
+        let (stream, begins_ns) = self.streams.remove(named)?;
+        let end_ns = at_ns.max(begins_ns + 1);
+        Some(Out { over: Some(stream), ..out(end_ns, END.to_owned(), Then::Finish) })
+    }
+
     /// A request of its own is answered: gives what waited for that.
     pub(super) fn told(&mut self, token: &str, lines: bool, at_ns: u64) -> Vec<Out> {
         self.counts.told += 1;

@@ -72,3 +72,22 @@ fn stages_offer_what_their_areas_say() {
         assert!(offered.abs_diff(expected) <= spread, "{offered} of {expected}, {arrivals}");
     }
 }
+
+/// More requests than a turn sends are due at once: the turns that send them follow one another.
+#[test]
+fn what_one_turn_leaves_unsent_waits_for_no_answer() {
+    let script = Script { service_ns: 50 * MS..60 * MS, ..Script::healthy(Speaks::Sessions) };
+    let case = Case {
+        recv_buffers: 4096,
+        send_buffers: 2048,
+        entries: 1024,
+        ..Case::new("-c 1000 --ramp 100000 --closed -d 1s", vec![script])
+    };
+    let mut run = Run::new(&case);
+    assert!(run.ramp(2 * S));
+    run.turn_until_ns(run.orders.hold().end);
+    let finished = run.finish();
+    assert!(finished.tally.ok > 10_000, "{}", finished.tally.ok);
+    let latest = finished.counted().map(Request::slip_ns).max();
+    assert!(latest < Some(5 * MS), "{latest:?}");
+}

@@ -9,6 +9,7 @@ use crate::schedule::BACKOFF_STEPS;
 use crate::worker::Worker;
 use crate::worker::lists::{ANSWERING, BACKOFF, CONNECTING, HANDSHAKING, IDLE, OUTBOX};
 use crate::worker::session::{NO_TARGET, Session, State};
+use crate::worker::slots::Role;
 
 impl<R: Ring, C: Clock> Worker<R, C> {
     /// Panics with the session that breaks a rule.
@@ -49,6 +50,11 @@ impl<R: Ring, C: Clock> Worker<R, C> {
                 let lanes = !self.lanes.is_off();
                 let sends = s.sending.is_some() && s.layer.is_none() && !lanes;
                 assert!(s.established && s.current.is_none() && !sends, "{}", what());
+            }
+            if let Role::Stream(session) = self.role(number as u32) {
+                let planned = self.sessions[session as usize].target != NO_TARGET;
+                let forgotten = planned && s.state == State::Waiting && self.wants_stream(session);
+                assert!(!forgotten, "nobody opens the stream: {}", what());
             }
             let rests = matches!(s.state, State::Waiting | State::BackingOff | State::Ended);
             assert!(!rests || s.armed.is_empty(), "something is under way: {}", what());

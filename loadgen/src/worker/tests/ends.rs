@@ -72,6 +72,21 @@ fn idle_sessions_are_kept_alive() {
     }
 }
 
+/// Servers end connections that nothing comes over, which says nothing about the session: it was
+/// answered within the heartbeat, and is alive.
+#[test]
+fn sessions_whose_idle_connections_end_stay_alive() {
+    let script = Script { idle_ns: 5 * S, ..Script::healthy(Speaks::Sessions) };
+    let mut run = quiet("-c 10 --ramp 10 -r 0.001 -d 0 --heartbeat 30s", script);
+    assert!(run.ramp(2 * S));
+    // The first end is a loss like any other.
+    run.turn_until_ns(run.now_ns() + 6 * S);
+    let fell = run.turn_until(run.now_ns() + 200 * S, |run| run.worker.alive.len() < 10);
+    assert!(!fell, "{} of 10 are alive", run.worker.alive.len());
+    let losses = run.finish().last.losses;
+    assert!(losses >= 70, "{losses}");
+}
+
 /// A server that says nothing for longer than a heartbeat has sessions that are not alive, on
 /// connections that are open.
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::orders::TargetOrder;
-use crate::ring::sim::Server;
+use crate::ring::sim::{Server, Streams};
 
 fn by_target(run: &Run) -> Vec<usize> {
     let on = |t: usize| run.worker.sessions.iter().filter(|s| usize::from(s.target) == t).count();
@@ -150,18 +150,39 @@ fn connects_to_a_target_that_is_taken_away_are_given_up() {
 fn a_planned_pair_that_is_taken_costs_no_attempt() {
     // Of 40,000 sessions on 28,232 ports this worker has every 1,000th.
     let options = "-c 40000 --ramp 100000 -r 40000 -d 2s --heartbeat 60s --sources 10.0.0.1";
-    let kernel = Kernel { connect_taken: 0.15, ..Kernel::default() };
-    let case = Case {
-        kernel,
-        heal_ns: u64::MAX,
-        worker: (0, 1_000),
-        ..Case::new(options, vec![Script::healthy(Speaks::Sessions); 2])
-    };
-    let mut run = Run::new(&case);
-    assert!(run.ramp(2 * S));
+    let as_it_connects = Kernel { connect_taken: 0.15, ..Kernel::default() };
+    let as_it_binds = Kernel { open_taken: 0.15, ..Kernel::default() };
+    for kernel in [as_it_connects, as_it_binds] {
+        let case = Case {
+            kernel,
+            heal_ns: u64::MAX,
+            worker: (0, 1_000),
+            ..Case::new(options, vec![Script::healthy(Speaks::Sessions); 2])
+        };
+        let mut run = Run::new(&case);
+        assert!(run.ramp(2 * S));
+        run.turn_until_ns(run.orders.hold().end);
+        let finished = run.finish();
+        let failed = finished.count(EventKind::ConnectFailed);
+        assert_eq!(failed, 0, "the same attempt goes on from another pair");
+        assert!(finished.tally.errors.is_empty(), "{:?}", finished.tally.errors);
+    }
+}
+
+/// The stream of a session that is moved is given up by us, whatever its server does then.
+#[test]
+fn streams_of_sessions_that_move_are_not_lost() {
+    let streams = Streams { offered: true, ..Streams::default() };
+    let scripts = vec![Script { streams, ..Script::healthy(Speaks::Sessions) }; 2];
+    let options = "-c 40 --ramp 1000 -r 40 -d 4s --streams";
+    let mut run = Run::new(&Case::new(options, scripts.clone()));
+    assert!(run.ramp(S));
+    run.turn_until_ns(run.now_ns() + S);
+    order(&run, &scripts, &[1], false);
     run.turn_until_ns(run.orders.hold().end);
+    assert_eq!(by_target(&run)[0], 0);
     let finished = run.finish();
-    let failed = finished.events.iter().filter(|e| e.kind == EventKind::ConnectFailed).count();
-    assert_eq!(failed, 0, "the same attempt goes on from another pair");
-    assert!(finished.tally.errors.is_empty(), "{:?}", finished.tally.errors);
+    assert_eq!((finished.streams.opened, finished.last.stream_losses), (60, 0));
+    let ends = finished.events.iter().filter(|e| e.kind == EventKind::StreamEnd);
+    assert!(ends.clone().all(|e| e.outcome == Outcome::Stopped) && ends.count() == 60);
 }

@@ -270,3 +270,32 @@ fn a_style_with_streams_and_closing_answers_keeps_its_sessions() {
     assert_eq!((finished.tally.ok, finished.tally.sent), (300, 300), "{:?}", finished.tally.errors);
     assert_eq!(finished.count(EventKind::SessionLost), 0);
 }
+
+/// After a loss of all, sessions come back at the rate of the ramp; what their streams need comes
+/// with them, and costs them no place.
+#[test]
+fn streams_keep_no_session_from_coming_back() {
+    let kills = vec![13 * S..13 * S + 50 * MS];
+    let script = Script { kills, ..offering(Streams::default()) };
+    let mut run = run("-c 100 --ramp 100 -r 10 -d 8s --streams", script);
+    assert!(run.ramp(2 * S));
+    run.turn_until_ns(13 * S + 60 * MS);
+    assert!(run.worker.established < 10);
+    run.turn_until_ns(13 * S + 1_200 * MS);
+    assert_eq!(run.worker.established, 100);
+    run.turn_until_ns(run.now_ns() + 2 * S);
+    assert_eq!(run.worker.streaming, 100);
+    run.finish();
+}
+
+/// A stream whose time comes while its session is between two connections is opened as well.
+#[test]
+fn streams_come_back_beside_connections_for_each_request() {
+    let streams = Streams { life_ns: 200 * MS..400 * MS, ..Streams::default() };
+    let script = Script { service_ns: 50 * MS..90 * MS, ..offering(streams) };
+    let options = "-c 10 --ramp 1000 -r 100 -d 20s --streams --new-connection-per-request";
+    let mut run = run(options, script);
+    assert!(run.ramp(S));
+    run.turn_until_ns(run.orders.hold().end);
+    run.finish();
+}
