@@ -161,6 +161,47 @@ fn an_interrupted_run_says_so_on_top() {
     assert!(top.contains("**Interrupted.** A signal ended this run early: 3 of 5"), "{top}");
 }
 
+/// As a killed run leaves a stage that it did not come to record.
+fn cut_off(folder: &Folder, stage: usize) {
+    folder.change_run(|run| {
+        let stage = &mut run["stages"][stage];
+        (stage["start_ns"], stage["end_ns"], stage["exit_code"]) =
+            (0.into(), 0.into(), None::<i32>.into());
+    });
+}
+
+#[test]
+fn a_run_that_was_cut_off_before_a_stage_that_no_threshold_needs_is_not_valid() {
+    let folder = Folder::new(&modest());
+    cut_off(&folder, 4);
+    let (outcome, results) = folder.report();
+    assert!(!outcome.valid);
+    assert_eq!(rules(&results), [("unfinished", Severity::Invalid)]);
+    assert_eq!(results.findings[0].stage.as_deref(), Some("scaling"));
+    let report = folder.read("FINAL_REPORT.md");
+    assert!(report.contains("| scaling | scaling | 240 | 200 | — | no: not recorded"), "{report}");
+}
+
+#[test]
+fn a_threshold_whose_stage_was_cut_off_says_so() {
+    let folder =
+        Folder::new(&Recipe { thresholds: vec!["throughput>300/s", "converge<30s"], ..modest() });
+    (2..5).for_each(|stage| cut_off(&folder, stage));
+    let (_, results) = folder.report();
+    for (name, stage) in [
+        ("p99", "stress-500"),
+        ("recovery", "failover"),
+        ("converge", "scaling"),
+        ("rss_growth", "stress-500"),
+    ] {
+        let threshold = results.thresholds.iter().find(|it| it.name == name).expect(name);
+        let because = threshold.because.as_ref().expect("a reason");
+        let expected = format!("stage {stage} did not run as planned: not recorded");
+        assert!(because.starts_with(&expected), "{name}: {because}");
+        assert_eq!(threshold.pass, Some(false), "{name}");
+    }
+}
+
 #[test]
 fn sessions_that_stay_away_mean_never() {
     let folder = Folder::new(&modest());

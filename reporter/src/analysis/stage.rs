@@ -11,8 +11,8 @@ use super::failover::names_of;
 use super::merge::{self, Merged};
 use super::tally::{ByOutcome, PartTally, TARGETS_MAX};
 use crate::results::{
-    ConnectionsResult, FailoverResult, GeneratorResult, Mark, OperationResult, RequestsResult,
-    ScalingResult, StageResult, TargetResult, Timeline, TlsResult,
+    ConnectionsResult, FailoverResult, GeneratorResult, Mark, NOT_RECORDED, OperationResult,
+    RequestsResult, ScalingResult, StageResult, TargetResult, Timeline, TlsResult,
 };
 use crate::run::record::{EventRecordKind, RunRecord, StageRecord};
 
@@ -70,7 +70,10 @@ impl Stage {
         StageResult {
             name: self.record.name.clone(),
             kind: self.record.kind.name().to_owned(),
-            skipped: self.record.skipped.clone(),
+            skipped: match self.record.is_unfinished() {
+                true => Some(NOT_RECORDED.to_owned()),
+                false => self.record.skipped.clone(),
+            },
             model: merged.map(|merged| merged.plan.model.clone()),
             hold_start_ns: hold.map(|hold| hold.start_ns),
             hold_ns: hold.map(|hold| hold.length_ns()),

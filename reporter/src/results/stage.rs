@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use super::GeneratorResult;
 
+/// [`StageResult::skipped`] of a stage that the run did not live to record.
+pub const NOT_RECORDED: &str =
+    "not recorded, since the run was killed, its disk was full, or it still goes on";
+
 /// One stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageResult {

@@ -18,7 +18,7 @@ pub mod stages;
 pub mod steps;
 pub mod target;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use crate::cli::{Failover, ProfileArg, RunArgs};
 use crate::clock::{self, SECOND_NS};
@@ -32,7 +32,7 @@ use console::Console;
 use interrupt::Interrupt;
 use journal::Journal;
 use plan::{Blow, Profile, Stage, Wanted};
-use record::{EventRecord, EventRecordKind, HostRecord, RunRecord};
+use record::{EventRecord, EventRecordKind, HostRecord, RUN_FILE, RunRecord};
 use sampler::{BALANCER_CSV, Sampling};
 use stages::{Stages, planned};
 use target::Target;
@@ -112,7 +112,8 @@ fn wanted(args: &RunArgs, target: &Target) -> Wanted {
     }
 }
 
-/// The record before anything has run: every stage is there, and would be skipped by an end now.
+/// The record before anything has run: every stage is there, and none is recorded. If the run is cut
+/// off, that is what is left of those that it did not come to.
 fn first_record(
     args: &RunArgs,
     typed: &[String],
@@ -301,7 +302,7 @@ impl Run {
             }
             let ended = runner.run(at + 1, stage, cluster);
             self.record.stages[at] = ended.record;
-            self.save()?;
+            self.save_measured()?;
             if ended.broken.is_some() {
                 return Ok(ended.broken);
             }
@@ -314,7 +315,20 @@ impl Run {
         self.record.interrupted = self.interrupt.pending();
         let ends = self.record.stages.iter().map(|stage| stage.end_ns);
         self.record.ended_mono_ns = ends.max().unwrap_or(0);
-        self.folder.write_record(&self.record).context("cannot write run.json")
+        let file = self.folder.join(RUN_FILE);
+        let unwritten = || format!("cannot write {}", file.display());
+        self.folder.write_record(&self.record).with_context(unwritten)
+    }
+
+    /// As [`Self::save`]; an error says what becomes of the stages that were recorded before.
+    fn save_measured(&mut self) -> anyhow::Result<()> {
+        self.save().map_err(|error| {
+            anyhow!(
+                "{error:#}; free space, then `reporter report {}` makes the report of what was \
+                 recorded",
+                self.folder.path().display()
+            )
+        })
     }
 
     /// Closes the record, makes the report, and says how it all ended.
@@ -330,7 +344,7 @@ impl Run {
             }
         }
         self.record.broken = failure.as_ref().map(|failure| failure.message.clone());
-        self.save()?;
+        self.save_measured()?;
         let measured = self.record.stages.iter().any(|stage| stage.exit_code.is_some());
         if let Some(failure) = failure
             && !interrupted
@@ -356,4 +370,28 @@ impl Run {
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_written_says_how_to_report_what_there_is() {
+        let out = tempfile::tempdir().expect("a folder");
+        let folder = Folder::create(out.path(), 1_000, 0).expect("a results folder");
+        // No user may write to it, as on a full disk.
+        std::fs::create_dir(folder.join("run.json.next")).expect("takes the file's name");
+        let mut run = Run {
+            record: RunRecord::new("local", HostRecord::default()),
+            journal: Journal::default(),
+            folder: folder.clone(),
+            console: Console::default(),
+            interrupt: Interrupt::default(),
+        };
+        let error = run.save_measured().expect_err("cannot be written").to_string();
+        let shown = folder.path().display();
+        assert!(error.starts_with(&format!("cannot write {shown}/run.json: ")), "{error}");
+        assert!(error.contains(&format!("free space, then `reporter report {shown}`")), "{error}");
+    }
 }

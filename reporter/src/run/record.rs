@@ -234,7 +234,8 @@ pub struct StageRecord {
     pub log_dir: String,
     /// The generator's own summary; the file is absent if the generator did not end by itself.
     pub json: String,
-    /// When the generator was started; 0 if it never was.
+    /// When the generator was started; 0 if it never was, or if the run ended before it recorded
+    /// the stage.
     pub start_ns: u64,
     /// When it had ended; 0 if it never was started.
     pub end_ns: u64,
@@ -278,6 +279,11 @@ impl StageRecord {
             stderr_tail: String::new(),
             skipped: None,
         }
+    }
+
+    /// Neither run nor skipped: the run was cut off before it wrote what became of this stage.
+    pub fn is_unfinished(&self) -> bool {
+        self.start_ns == 0 && self.skipped.is_none()
     }
 }
 

@@ -154,8 +154,8 @@ fn of_stage(metric: Metric, stage: &StageResult) -> Found {
 }
 
 fn why_missing(metric: Metric, stage: &StageResult) -> String {
-    if let Some(skipped) = &stage.skipped {
-        return format!("stage {} did not run: {skipped}", stage.name);
+    if let Some(because) = not_as_planned(stage) {
+        return because;
     }
     if stage.hold_ns.is_none() {
         return format!("stage {} has no hold phase in its logs", stage.name);
@@ -167,6 +167,12 @@ fn why_missing(metric: Metric, stage: &StageResult) -> String {
         ),
         _ => format!("stage {} has no answered request in its hold phase", stage.name),
     }
+}
+
+/// Why the stage has not all that the plan asked of it.
+fn not_as_planned(stage: &StageResult) -> Option<String> {
+    let reason = stage.skipped.as_ref()?;
+    Some(format!("stage {} did not run as planned: {reason}", stage.name))
 }
 
 fn latency(series: Series, stage: &StageResult) -> Option<&Percentiles> {
@@ -231,10 +237,8 @@ fn failover(threshold: &Threshold, results: &Results) -> Found {
             None => Found::NotPlanned("the plan has no failover stage".to_owned()),
             Some(stage) => Found::Missing {
                 stage: Some(stage.name.clone()),
-                because: match &stage.skipped {
-                    Some(reason) => format!("stage {} did not run: {reason}", stage.name),
-                    None => format!("no replica was killed in stage {}", stage.name),
-                },
+                because: not_as_planned(stage)
+                    .unwrap_or_else(|| format!("no replica was killed in stage {}", stage.name)),
             },
         };
     };
@@ -277,8 +281,17 @@ fn converge(threshold: &Threshold, results: &Results) -> Found {
         Some((took, stage)) => {
             Found::Value { value: took as f64, stage: Some(stage.to_owned()), because: None }
         }
-        None => Found::NotPlanned("the run changed no number of replicas".to_owned()),
+        None => match missing_stage(results, &["scaling"]) {
+            Some((stage, because)) => Found::Missing { stage: Some(stage), because },
+            None => Found::NotPlanned("the run changed no number of replicas".to_owned()),
+        },
     }
+}
+
+/// The first stage of these kinds that did not run as planned, and why.
+fn missing_stage(results: &Results, kinds: &[&str]) -> Option<(String, String)> {
+    let stages = results.stages.iter().filter(|stage| kinds.contains(&stage.kind.as_str()));
+    stages.filter_map(|stage| Some((stage.name.clone(), not_as_planned(stage)?))).next()
 }
 
 fn growth(results: &Results) -> Found {
@@ -301,6 +314,9 @@ fn growth(results: &Results) -> Found {
         }
         let stage = Some(slope.stage.clone());
         return Found::Value { value: grows, stage, because: Some(because) };
+    }
+    if let Some((stage, because)) = missing_stage(results, &["baseline", "stress"]) {
+        return Found::Missing { stage: Some(stage), because };
     }
     let longest = results
         .stages

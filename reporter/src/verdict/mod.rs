@@ -13,8 +13,8 @@ use crate::analysis::replicas::cpu_cores;
 use crate::analysis::stage::Stage;
 use crate::analysis::{Analysis, balancer};
 use crate::results::{
-    BalancerResult, Finding, RESULTS_VERSION, Results, ServerResult, Severity, StageResult,
-    Verdict, WorkerResult,
+    BalancerResult, Finding, NOT_RECORDED, RESULTS_VERSION, Results, ServerResult, Severity,
+    StageResult, Verdict, WorkerResult,
 };
 use validity::StageFacts;
 
@@ -116,6 +116,7 @@ fn findings(analysis: &Analysis, p99_limit_ns: f64) -> Vec<Finding> {
     let judged = analysis.top_stage().map(|stage| stage.record.name.as_str());
     findings.extend(balancer(analysis).iter().filter_map(validity::balancer));
     findings.extend(analysis.stages.iter().find_map(insecure));
+    findings.extend(analysis.stages.iter().filter_map(unfinished));
     for stage in &analysis.stages {
         if let Some(facts) = facts(analysis, stage, judged, p99_limit_ns) {
             findings.extend(validity::stage(&facts));
@@ -138,6 +139,16 @@ fn insecure(stage: &Stage) -> Option<Finding> {
         because: "any certificate was believed (--insecure): the run cannot tell who answered"
             .to_owned(),
         next: "Give the root of the server's certificate by --ca.".to_owned(),
+    })
+}
+
+fn unfinished(stage: &Stage) -> Option<Finding> {
+    stage.record.is_unfinished().then(|| Finding {
+        rule: "unfinished".to_owned(),
+        severity: Severity::Invalid,
+        stage: Some(stage.record.name.clone()),
+        because: format!("the stage is {NOT_RECORDED}"),
+        next: "Make the run again; logs/ may hold what it measured.".to_owned(),
     })
 }
 
