@@ -232,6 +232,37 @@ fn a_leak_fails_and_names_the_replica() {
 }
 
 #[test]
+fn a_replica_that_was_started_anew_hides_no_leak() {
+    let thresholds = vec!["throughput>300/s", "rss_growth<50%/h"];
+    let mut recipe = Recipe { thresholds, ..small() };
+    recipe.stages[2].hold_s = 310;
+    let folder = Folder::new(&recipe);
+    let mut died_ns = 0;
+    folder.change_run(|run| {
+        died_ns = run["stages"][2]["end_ns"].as_u64().expect("an end") - 100_000_000_000;
+        let event = serde_json::json!({"at_ns": died_ns, "kind": "replica_exit",
+            "stage": "stress-500", "replica": "127.0.0.13", "text": "ended by SIGKILL"});
+        run["events"].as_array_mut().expect("events").push(event);
+    });
+    let anew = |line: &str| {
+        let mut cells: Vec<&str> = line.split(',').collect();
+        if cells[1] == "127.0.0.13" && cells[0].parse().is_ok_and(|at_ns: u64| at_ns > died_ns) {
+            cells[3] = "2";
+        }
+        cells.join(",")
+    };
+    let table: Vec<String> = folder.read("metrics/replicas.csv").lines().map(anew).collect();
+    fs::write(folder.path().join("metrics/replicas.csv"), table.join("\n")).expect("writes");
+    let (outcome, results) = folder.report();
+    assert_eq!((outcome.verdict, outcome.valid), (Verdict::Fail, true));
+    let growth = results.thresholds.iter().find(|it| it.name == "rss_growth").expect("judged");
+    assert_eq!((growth.pass, growth.value), (Some(false), None));
+    let because = growth.because.as_deref().expect("a reason");
+    assert_eq!(because, "127.0.0.13: its process was started anew in the window");
+    assert_eq!(rules(&results), [("replica_died", Severity::Suspect)]);
+}
+
+#[test]
 fn another_version_of_the_run_is_refused_with_a_sentence() {
     let folder = Folder::new(&modest());
     folder.change_run(|run| run["version"] = 2.into());

@@ -141,7 +141,8 @@ pub struct ThresholdResult {
     pub value: Option<f64>,
     /// The base unit of `value`.
     pub unit: String,
-    /// `null` if this run's plan does not contain what the threshold is about; see `because`.
+    /// `null` if this run's plan does not contain what the threshold is about, or if what was
+    /// measured does not decide it; see `because`.
     pub pass: Option<bool>,
     /// The stage that was judged.
     pub stage: Option<String>,

@@ -5,29 +5,33 @@
 //!   connections (then the highest rate), whether or not it ran;
 //! - success, failed, dropped: the worst of all stages that ran;
 //! - recovery, lost requests: the worst kill; converge: the slowest change;
-//! - rss_growth: the replica that certainly grew the most.
+//! - rss_growth: the upper bound of the replica that may have grown the most, or the lower bound of
+//!   the one that certainly grew the most if that misses the limit (see `growth`).
 //!
 //! With `stage:NAME:` it is that stage; NAME is its whole name or its end after a `-`.
 //!
-//! A figure that is missing does not pass: the threshold fails and says why. The one exception is
-//! a threshold of the mission whose subject the plan does not contain (no stage kills a replica;
-//! no hold phase is long enough for a trend): its `pass` is `null` and the report says so beside
-//! the verdict. A threshold that the user gave has no such exception.
+//! A figure that is missing does not pass: the threshold fails and says why. The exceptions are
+//! thresholds of the mission whose subject the plan does not contain (no stage kills a replica; no
+//! hold phase is long enough for a trend), or whose measurement does not decide (an interval with
+//! the limit in it): `pass` is `null` and the report says so beside the verdict. A threshold that
+//! the user gave has no such exceptions.
 
-use crate::analysis::replicas::{WINDOW_NS_MIN, certain_growth};
+use crate::analysis::replicas::WINDOW_NS_MIN;
 use crate::results::{
     Percentiles, Results, StageResult, ThresholdOrigin, ThresholdResult, Verdict,
 };
-use crate::verdict::next;
 use crate::verdict::threshold::{Figure, Metric, Op, Series, Threshold};
+use crate::verdict::{growth, next};
 
 /// What a threshold finds.
 #[derive(Clone, Debug, PartialEq)]
-enum Found {
+pub(super) enum Found {
     /// A figure, the stage it is of, and what to know of it.
     Value { value: f64, stage: Option<String>, because: Option<String> },
     /// It should be there and is not.
     Missing { stage: Option<String>, because: String },
+    /// It was measured, and does not decide.
+    Undecided { stage: Option<String>, because: String },
     /// The plan does not contain its subject.
     NotPlanned(String),
 }
@@ -54,15 +58,15 @@ pub fn top_stage(results: &Results) -> Option<&StageResult> {
 
 fn judge_one(threshold: &Threshold, results: &Results) -> ThresholdResult {
     let found = find(threshold, results);
+    // Whoever gave a threshold wants it judged.
+    let unjudged = (threshold.origin == ThresholdOrigin::User).then_some(false);
     let (value, pass, stage, because) = match found {
         Found::Value { value, stage, because } => {
             (Some(value), Some(threshold.holds(value)), stage, because)
         }
         Found::Missing { stage, because } => (None, Some(false), stage, Some(because)),
-        Found::NotPlanned(because) => match threshold.origin {
-            ThresholdOrigin::Mission => (None, None, None, Some(because)),
-            ThresholdOrigin::User => (None, Some(false), None, Some(because)),
-        },
+        Found::Undecided { stage, because } => (None, unjudged, stage, Some(because)),
+        Found::NotPlanned(because) => (None, unjudged, None, Some(because)),
     };
     let mut result = ThresholdResult {
         name: threshold.name(),
@@ -96,7 +100,7 @@ fn find(threshold: &Threshold, results: &Results) -> Found {
     match threshold.metric {
         Metric::Recovery | Metric::LostRequests => failover(threshold, results),
         Metric::Converge => converge(threshold, results),
-        Metric::RssGrowth => growth(results),
+        Metric::RssGrowth => memory(threshold, results),
         Metric::Success | Metric::Dropped | Metric::Failed if threshold.stage.is_none() => {
             worst_stage(threshold, results)
         }
@@ -294,26 +298,9 @@ fn missing_stage(results: &Results, kinds: &[&str]) -> Option<(String, String)> 
     stages.filter_map(|stage| Some((stage.name.clone(), not_as_planned(stage)?))).next()
 }
 
-fn growth(results: &Results) -> Found {
-    let known: Vec<_> = results
-        .replicas
-        .iter()
-        .filter_map(|replica| Some((replica, replica.rss_slope.as_ref()?)))
-        .collect();
-    let unknown = results.replicas.len() - known.len();
-    let worst = known.iter().max_by(|a, b| certain_growth(a.1).total_cmp(&certain_growth(b.1)));
-    if let Some((replica, slope)) = worst {
-        let grows = certain_growth(slope);
-        let mut because = if grows > 0.0 {
-            format!("{} grows by at least {grows:.1} %/h", replica.address)
-        } else {
-            format!("no certain growth in {} replicas", known.len())
-        };
-        if unknown > 0 {
-            because.push_str(&format!("; {unknown} replicas could not be judged"));
-        }
-        let stage = Some(slope.stage.clone());
-        return Found::Value { value: grows, stage, because: Some(because) };
+fn memory(threshold: &Threshold, results: &Results) -> Found {
+    if let Some(found) = growth::find(threshold, &results.replicas) {
+        return found;
     }
     if let Some((stage, because)) = missing_stage(results, &["baseline", "stress"]) {
         return Found::Missing { stage: Some(stage), because };
@@ -334,9 +321,11 @@ fn growth(results: &Results) -> Found {
             "the server's processes are not on this host: its memory was not sampled".to_owned(),
         ),
         Some(_) => {
-            let reason = results.replicas.iter().find_map(|replica| replica.rss_because.as_deref());
-            let reason = reason.unwrap_or("no replica has samples of its memory");
-            Found::Missing { stage: None, because: format!("cannot tell: {reason}") }
+            let of_all = || results.replicas.iter().find_map(|it| it.rss_because.clone());
+            let reason = growth::without_trend(&results.replicas)
+                .or_else(of_all)
+                .unwrap_or_else(|| "no replica has samples of its memory".to_owned());
+            Found::Missing { stage: None, because: reason }
         }
         None => Found::Missing {
             stage: None,

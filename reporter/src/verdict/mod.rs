@@ -3,6 +3,7 @@
 //! It knows the measured figures and the thresholds; it reads no file and draws nothing.
 
 pub mod file;
+pub mod growth;
 pub mod judge;
 pub mod next;
 pub mod threshold;
@@ -117,6 +118,8 @@ fn findings(analysis: &Analysis, p99_limit_ns: f64) -> Vec<Finding> {
     findings.extend(balancer(analysis).iter().filter_map(validity::balancer));
     findings.extend(analysis.stages.iter().find_map(insecure));
     findings.extend(analysis.stages.iter().filter_map(unfinished));
+    let died = |stage: &Stage| validity::replica_died(&stage.record, &analysis.run.events);
+    findings.extend(analysis.stages.iter().filter_map(died));
     for stage in &analysis.stages {
         if let Some(facts) = facts(analysis, stage, judged, p99_limit_ns) {
             findings.extend(validity::stage(&facts));

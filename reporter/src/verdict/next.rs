@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::analysis::replicas::certain_growth;
 use crate::report::units;
 use crate::results::{FailoverResult, Results, StageResult, ThresholdResult};
 use crate::verdict::threshold::{Metric, Threshold};
@@ -204,7 +205,7 @@ fn growth(results: &Results) -> Option<String> {
         .replicas
         .iter()
         .filter_map(|replica| Some((replica, replica.rss_slope.as_ref()?)))
-        .filter(|(_, slope)| slope.bytes_per_h_low > 0.0)
+        .filter(|(_, slope)| certain_growth(slope) > 0.0)
         .max_by(|a, b| a.1.bytes_per_h_low.total_cmp(&b.1.bytes_per_h_low))?;
     let (replica, slope) = growing;
     let per_session = replica.sessions_peak.max(1) as f64;

@@ -14,6 +14,7 @@ pub use self::generator::{
 };
 use crate::report::units;
 use crate::results::{BalancerResult, Finding, LogResult, Severity};
+use crate::run::record::{EventRecord, EventRecordKind, StageRecord};
 
 /// Share of the p99 limit from which a delay of the generator is material.
 pub const MATERIAL: f64 = 0.1;
@@ -152,6 +153,34 @@ pub fn balancer(held: &BalancerResult) -> Option<Finding> {
             "the balancer had {reached}: it is the bottleneck of this stage, not the replicas"
         ),
         next: "Raise ERLMCP_NOFILE and ERLMCP_LB_MAXCONN, run more balancers, or use --path tasks."
+            .to_owned(),
+    })
+}
+
+/// Replicas that ended in a stage in which nobody ended one.
+pub fn replica_died(stage: &StageRecord, events: &[EventRecord]) -> Option<Finding> {
+    if stage.kind.is_disturbed() {
+        return None;
+    }
+    let exits = || {
+        let of_stage = events.iter().filter(|event| event.stage == stage.name);
+        of_stage.filter(|event| event.kind == EventRecordKind::ReplicaExit)
+    };
+    let first = exits().next()?;
+    let into = units::duration(first.at_ns.saturating_sub(stage.start_ns));
+    let who = match exits().count() {
+        1 => format!("replica {} ended by itself", first.replica),
+        all => format!("replicas ended by themselves {all} times, first {}", first.replica),
+    };
+    Some(Finding {
+        rule: "replica_died".to_owned(),
+        severity: Severity::Suspect,
+        stage: Some(stage.name.clone()),
+        because: format!(
+            "{who}, {into} into the stage ({}): the figures are not of all replicas",
+            first.text
+        ),
+        next: "See its log in logs/, its memory limit, and the kernel's log for the OOM killer."
             .to_owned(),
     })
 }

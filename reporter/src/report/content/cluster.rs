@@ -10,6 +10,8 @@ use crate::report::document::{Block, Cell, Mood, Section, Table};
 use crate::report::units;
 use crate::results::{FailoverResult, GeneratorResult, ReplicaResult};
 use crate::run::record::EventRecordKind;
+use crate::verdict::growth::{self, Growth};
+use crate::verdict::threshold::Threshold;
 
 pub(super) fn targets(context: &Context<'_>) -> Option<Section> {
     let top = context.top()?;
@@ -71,8 +73,9 @@ pub(super) fn processes(context: &Context<'_>) -> Option<Section> {
         "Started",
     ]);
     table.sortable = true;
+    let limit = growth::limit(&context.analysis.run.thresholds)?;
     for replica in &replicas {
-        table.row(replica_row(replica));
+        table.row(replica_row(replica, &limit));
     }
     let mut blocks = vec![Block::Table(table)];
     blocks.extend(a_session(context));
@@ -107,8 +110,9 @@ fn how_memory_is_judged(context: &Context<'_>, replicas: &[&ReplicaResult]) -> S
         Some(window) => format!(
             "Memory is judged in the hold phase of stage {} ({}), in which {} sessions were \
              alive. The trend is the Theil-Sen slope of at most 60 medians of the window, its \
-             interval from Kendall's distribution; it is called growth only if the interval's \
-             lower bound is above zero and above 256 KiB over the window.",
+             interval from Kendall's distribution. The limit of rss_growth is met if the interval's \
+             upper bound meets it, and missed if its lower bound misses it; less than 16 KiB over \
+             the window counts as none.",
             window.stage,
             units::duration(window.span.length_ns()),
             match window.sessions {
@@ -121,7 +125,7 @@ fn how_memory_is_judged(context: &Context<'_>, replicas: &[&ReplicaResult]) -> S
     format!("{window}{untold} Cores is the median CPU use in the hold phase of the judged stage.")
 }
 
-fn replica_row(replica: &ReplicaResult) -> Vec<Cell> {
+fn replica_row(replica: &ReplicaResult, limit: &Threshold) -> Vec<Cell> {
     let bytes = |n: Option<u64>| Cell::maybe(n.map(|n| n as f64), units::bytes);
     let (trend, interval, growth) = match &replica.rss_slope {
         Some(slope) => (
@@ -130,9 +134,11 @@ fn replica_row(replica: &ReplicaResult) -> Vec<Cell> {
                 format!("{:+.1} … {:+.1} %", slope.percent_per_h_low, slope.percent_per_h_high),
                 slope.percent_per_h_low,
             ),
-            match certain_growth(slope) {
-                sure if sure > 0.0 => Cell::text("certain").mood(Mood::Bad),
-                _ => Cell::text("none").mood(Mood::Good),
+            match Growth::of(slope, limit) {
+                Growth::Over => Cell::text("over the limit").mood(Mood::Bad),
+                Growth::Within if certain_growth(slope) > 0.0 => Cell::text("within the limit"),
+                Growth::Within => Cell::text("none").mood(Mood::Good),
+                Growth::Unsure => Cell::text("cannot tell").mood(Mood::Doubt),
             },
         ),
         None => {

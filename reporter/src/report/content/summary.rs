@@ -285,6 +285,7 @@ fn value(threshold: &ThresholdResult) -> String {
     match (threshold.value, &threshold.because) {
         (Some(value), _) => units::in_unit(value, &threshold.unit),
         (None, Some(because)) if because.starts_with("never") => "never".to_owned(),
+        (None, Some(because)) if because.starts_with("cannot tell") => "cannot tell".to_owned(),
         (None, _) => "not measured".to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! Each rule with facts that trigger it and facts that do not.
 
 use super::*;
+use crate::run::record::StageKind;
 
 /// A stage in which nothing is wrong.
 fn sound() -> StageFacts {
@@ -313,6 +314,32 @@ fn a_busy_host_names_whose_work_it_is() {
     let finding = host_cpu(&facts).expect("it is busy");
     assert!(finding.because.contains("20 % of that by servers and generator"));
     assert!(finding.next.contains("other programs"));
+}
+
+#[test]
+fn a_replica_that_ends_where_nobody_ended_one_is_told() {
+    let exit = |stage: &str, at_s: u64, replica: &str| EventRecord {
+        stage: stage.to_owned(),
+        replica: replica.to_owned(),
+        text: "ended by SIGKILL".to_owned(),
+        ..EventRecord::at(at_s * 1_000_000_000, EventRecordKind::ReplicaExit)
+    };
+    let stage = |kind| StageRecord {
+        start_ns: 1_000_000_000,
+        ..StageRecord::planned(1, "stress-1k", kind, 1_000, 100.0)
+    };
+    let stress = stage(StageKind::Stress);
+    let elsewhere = [exit("failover", 3, "10.0.0.1"), exit("", 4, "10.0.0.1")];
+    assert_eq!(replica_died(&stress, &elsewhere), None);
+    let exits = [exit("stress-1k", 13, "10.0.0.1"), exit("stress-1k", 14, "10.0.0.2")];
+    assert_eq!(replica_died(&stage(StageKind::Scaling), &exits), None);
+    let one = replica_died(&stress, &exits[..1]).expect("one died");
+    assert_eq!((one.rule.as_str(), one.severity), ("replica_died", Severity::Suspect));
+    let told = "replica 10.0.0.1 ended by itself, 12.0 s into the stage (ended by SIGKILL): the \
+                figures are not of all replicas";
+    assert_eq!(one.because, told);
+    let two = replica_died(&stress, &exits).expect("two died").because;
+    assert!(two.starts_with("replicas ended by themselves 2 times, first 10.0.0.1, "), "{two}");
 }
 
 #[test]
