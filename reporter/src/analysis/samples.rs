@@ -42,10 +42,31 @@ pub struct Counts {
 const GAUGES: [&str; 5] =
     ["tcp_open", "session_established", "session_alive", "stream_open", "in_flight"];
 
+/// The gauges whose extremes are told: those of every sample, where [`Counts`] has one of each
+/// bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// TCP established.
+    TcpOpen,
+    /// Sessions whose last heartbeat was answered in time.
+    SessionAlive,
+    /// SSE streams open.
+    StreamOpen,
+}
+
+const HELD: [(Held, &str); 3] = [
+    (Held::TcpOpen, "tcp_open"),
+    (Held::SessionAlive, "session_alive"),
+    (Held::StreamOpen, "stream_open"),
+];
+
 /// One worker's samples.
 #[derive(Clone, Debug)]
 pub struct WorkerSamples {
     gauges: [Vec<Option<u64>>; 5],
+    /// (at, value) of each of [`HELD`] whenever it differs from the sample before, and of the first
+    /// sample of the hold phase.
+    changes: [Vec<(u64, u64)>; HELD.len()],
     cpu: Vec<Option<(u64, u64)>>,
     first_in_hold: Option<Sample>,
     last_in_hold: Option<Sample>,
@@ -90,6 +111,14 @@ impl Samples {
             }
             state.cpu[bucket] = fields.get(sample, "cpu_ns").map(|cpu| (sample.at_ns, cpu));
         }
+        let begins = state.first_in_hold.is_none();
+        let begins = begins && self.hold.is_some_and(|hold| hold.contains(sample.at_ns));
+        for (changes, (_, name)) in state.changes.iter_mut().zip(HELD) {
+            let Some(value) = fields.get(sample, name) else { continue };
+            if begins || changes.last().is_none_or(|last| last.1 != value) {
+                changes.push((sample.at_ns, value));
+            }
+        }
         let rss = fields.get(sample, "rss_bytes").unwrap_or(0);
         state.rss_bytes_max = state.rss_bytes_max.max(rss);
         if self.hold.is_some_and(|hold| hold.contains(sample.at_ns)) {
@@ -121,6 +150,51 @@ impl Samples {
             stream_open: sum(3),
             in_flight: sum(4),
         }
+    }
+
+    /// The highest sum over all workers at any sample; none if no log has the gauge.
+    pub fn peak(&self, held: Held) -> Option<u64> {
+        self.sums(held).into_iter().map(|(_, sum)| sum).max()
+    }
+
+    /// The lowest and the highest sum over all workers at any sample in `span`, which is of the
+    /// hold phase, once each of them has been sampled in that phase.
+    pub fn range(&self, held: Held, span: Span) -> Option<(u64, u64)> {
+        let hold = self.hold?;
+        let first = |worker: &WorkerSamples| {
+            let changes = &worker.changes[held as usize];
+            changes.iter().map(|change| change.0).find(|at_ns| hold.contains(*at_ns))
+        };
+        let from_ns = self.workers.values().filter_map(first).max()?.max(span.start_ns);
+        let sums = self.sums(held);
+        let (until, inside) = sums.split_at(sums.partition_point(|sum| sum.0 <= from_ns));
+        let inside = inside.iter().filter(|sum| sum.0 < span.end_ns);
+        until.last().into_iter().chain(inside).fold(None, |range, &(_, sum)| {
+            let (low, high) = range.unwrap_or((sum, sum));
+            Some((low.min(sum), high.max(sum)))
+        })
+    }
+
+    /// (at, sum of each worker's last value) whenever one of them has changed, in order of time.
+    fn sums(&self, held: Held) -> Vec<(u64, u64)> {
+        let of_worker = |(worker, samples): (usize, &WorkerSamples)| {
+            let changes = samples.changes[held as usize].clone();
+            changes.into_iter().map(move |(at_ns, value)| (at_ns, worker, value))
+        };
+        let mut changes: Vec<(u64, usize, u64)> =
+            self.workers.values().enumerate().flat_map(of_worker).collect();
+        changes.sort_unstable();
+        let mut last = vec![0; self.workers.len()];
+        let (mut sum, mut sums) = (0, Vec::<(u64, u64)>::new());
+        for (at_ns, worker, value) in changes {
+            sum = sum - std::mem::replace(&mut last[worker], value) + value;
+            // What several workers say of one instant is one sum.
+            match sums.last_mut() {
+                Some(same) if same.0 == at_ns => same.1 = sum,
+                Some(_) | None => sums.push((at_ns, sum)),
+            }
+        }
+        sums
     }
 
     /// Each worker in the hold phase.
@@ -172,6 +246,7 @@ impl WorkerSamples {
     fn new(buckets: usize) -> Self {
         Self {
             gauges: std::array::from_fn(|_| vec![None; buckets]),
+            changes: std::array::from_fn(|_| Vec::new()),
             cpu: vec![None; buckets],
             first_in_hold: None,
             last_in_hold: None,
@@ -267,6 +342,45 @@ mod tests {
         let counts = samples.counts();
         assert_eq!(counts.tcp_open, [Some(10), Some(15), Some(30), None, None]);
         assert_eq!(counts.stream_open, [None; 5], "a field that the log lacks has no figure");
+    }
+
+    #[test]
+    fn an_outage_that_is_over_by_the_end_of_its_bucket_is_the_lowest() {
+        // Two hours: buckets of 5 s.
+        let span = Span { start_ns: 0, end_ns: 7_200 * SECOND_NS };
+        let mut samples = Samples::new(Buckets::cover(span), Some(span));
+        samples.describe(0, "h", Fields::new(["session_alive", "tcp_open"]));
+        for second in 0..100 {
+            let away = u64::from(second == 52 || second == 71);
+            for worker in 0..2 {
+                // One is lost to both workers, the other to one after the other.
+                let away = if second < 60 || worker == second % 2 { away } else { 0 };
+                let values = vec![10 - 4 * away, 10 + 3 * away];
+                let at_ns = second * SECOND_NS + worker;
+                samples.feed(0, worker as u16, &Sample { at_ns, values });
+            }
+        }
+        assert_eq!(samples.counts().session_alive[10], Some(20), "it is over at its end");
+        assert_eq!(samples.range(Held::SessionAlive, span), Some((12, 20)));
+        let later = Span { start_ns: 60 * SECOND_NS, ..span };
+        assert_eq!(samples.range(Held::SessionAlive, later), Some((16, 20)));
+        let quiet = Span { start_ns: 80 * SECOND_NS, ..span };
+        assert_eq!(samples.range(Held::SessionAlive, quiet), Some((20, 20)));
+        assert_eq!(samples.peak(Held::TcpOpen), Some(26));
+        assert_eq!(samples.peak(Held::StreamOpen), None, "a gauge that the log lacks");
+    }
+
+    #[test]
+    fn a_worker_that_was_not_yet_sampled_in_the_hold_phase_makes_no_low() {
+        let span = Span { start_ns: 0, end_ns: 9 * SECOND_NS };
+        let hold = Span { start_ns: 3 * SECOND_NS, ..span };
+        let mut samples = Samples::new(Buckets::cover(span), Some(hold));
+        samples.describe(0, "h", Fields::new(["session_alive"]));
+        for (at_ms, worker, alive) in [(2_000, 0, 2), (2_500, 1, 2), (3_000, 0, 10), (3_500, 1, 10)]
+        {
+            samples.feed(0, worker, &Sample { at_ns: at_ms * 1_000_000, values: vec![alive] });
+        }
+        assert_eq!(samples.range(Held::SessionAlive, hold), Some((20, 20)));
     }
 
     #[test]

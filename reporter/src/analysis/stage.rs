@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::balance::Course;
 use super::failover::names_of;
+use super::frame::Span;
 use super::merge::{self, Merged};
+use super::samples::Held;
 use super::tally::{ByOutcome, PartTally, TARGETS_MAX};
 use crate::results::{
     ConnectionsResult, FailoverResult, GeneratorResult, Mark, NOT_RECORDED, OperationResult,
@@ -134,10 +136,9 @@ impl Stage {
         let mut result =
             ConnectionsResult { planned: self.record.connections, ..ConnectionsResult::default() };
         let Some(merged) = &self.merged else { return result };
-        let peak = |course: &[Option<u64>]| course.iter().flatten().copied().max();
-        result.tcp_open_peak = peak(&self.timeline.tcp_open);
-        result.session_alive_peak = peak(&self.timeline.session_alive);
-        result.stream_open_peak = peak(&self.timeline.stream_open);
+        result.tcp_open_peak = merged.samples.peak(Held::TcpOpen);
+        result.session_alive_peak = merged.samples.peak(Held::SessionAlive);
+        result.stream_open_peak = merged.samples.peak(Held::StreamOpen);
         result.session_alive_min = self.alive_in_hold().map(|(low, _)| low);
         let ramp = merged.phases.iter().find(|phase| phase.name == "ramp");
         result.ramp_ns = ramp.and_then(|ramp| {
@@ -149,20 +150,20 @@ impl Stage {
         result
     }
 
-    /// The lowest and the highest number of sessions alive in the hold phase's whole buckets.
+    /// The lowest and the highest number of sessions alive at any sample in the hold phase's whole
+    /// buckets: at its very ends a worker may not yet, or no longer, be in it.
     pub fn alive_in_hold(&self) -> Option<(u64, u64)> {
-        let frame = &self.merged.as_ref()?.frame;
-        let (hold, buckets) = (frame.hold?, &frame.buckets);
-        let whole = |bucket: &usize| {
-            let start = buckets.start_of(*bucket);
-            hold.start_ns <= start && start + buckets.width_ns <= hold.end_ns
-        };
-        let alive = |bucket: usize| self.timeline.session_alive[bucket];
-        let inside = (0..buckets.count).filter(whole).filter_map(alive);
-        inside.fold(None, |range, alive| {
-            let (low, high) = range.unwrap_or((alive, alive));
-            Some((low.min(alive), high.max(alive)))
-        })
+        let merged = self.merged.as_ref()?;
+        let (hold, buckets) = (merged.frame.hold?, &merged.frame.buckets);
+        let into_ns = hold.start_ns.saturating_sub(buckets.start_ns);
+        let first = into_ns.div_ceil(buckets.width_ns) as usize;
+        let start_ns = buckets.start_of(first);
+        let whole = hold.end_ns.checked_sub(start_ns)? / buckets.width_ns;
+        let end_ns = start_ns + whole * buckets.width_ns;
+        if whole == 0 {
+            return None;
+        }
+        merged.samples.range(Held::SessionAlive, Span { start_ns, end_ns })
     }
 
     /// What each target held over time, if there were several.

@@ -76,7 +76,7 @@ pub struct ConnectionsResult {
     pub tcp_open_peak: Option<u64>,
     /// Sessions whose last heartbeat was answered in time, the highest sum.
     pub session_alive_peak: Option<u64>,
-    /// The lowest number of sessions alive during the hold phase.
+    /// The lowest sum of sessions alive at any sample in the hold phase; a worker takes one a second.
     pub session_alive_min: Option<u64>,
     /// SSE streams open, the highest sum.
     pub stream_open_peak: Option<u64>,

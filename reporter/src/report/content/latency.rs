@@ -289,8 +289,9 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
         Block::Table(table),
         Block::Text(
             "TCP open, sessions alive (the last heartbeat was answered in time) and streams open \
-             are counted each in its own way; the figures are the highest sums over all workers, \
-             and the lowest number alive in the hold phase. Failed are attempts to connect, lost \
+             are counted each in its own way; the figures are the highest sums over all workers \
+             and, of sessions alive, the lowest one in the hold phase, each at any of their samples, \
+             which every worker takes once a second. Failed are attempts to connect, lost \
              are connections and sessions."
                 .to_owned(),
         ),

@@ -145,7 +145,8 @@ pub(super) fn thresholds(context: &Context<'_>) -> Option<Section> {
             "Latency, throughput and sessions are judged in stage {}, the one with the most \
              planned connections; success in the worst stage. Latency is response time (done - \
              intended) of answered requests due in the hold phase; failures are counted apart. \
-             Sessions is the lowest number alive in the hold phase over the planned connections.",
+             Sessions is the lowest number alive in the hold phase, sampled once a second, over the \
+             planned connections.",
             top.name
         )));
     }
