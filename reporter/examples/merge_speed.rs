@@ -138,7 +138,7 @@ fn merge(dir: &Path) -> Result<(), Box<dyn Error>> {
     let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
     let cpu_s = cpu.tv_sec() as f64 + cpu.tv_nsec() as f64 / 1e9;
     let records = merged.tally.records as f64;
-    let p99 = merged.tally.response.percentiles().map_or(0, |figures| figures.p99);
+    let p99 = merged.tally.response.quantile(0.99);
     println!("{}, offered {}, p99 {p99} ns", run.command, merged.tally.offered());
     println!("wall {wall_s:.2} s: {:.1} M records/s", records / wall_s / 1e6);
     println!("CPU  {cpu_s:.2} s: {:.1} M records/s a core", records / cpu_s / 1e6);

@@ -120,7 +120,7 @@ fn a_server_that_is_too_slow_fails_and_the_threshold_is_named() {
     let (Some(_), Some(target)) = (sibling("loadgen"), sibling("fast-target")) else { return };
     let out = tempfile::tempdir().expect("a folder");
     let target = FastTarget::start(&target, &["--delay", "700ms"]);
-    let arguments = ["-c", "100", "--rate", "50", "--server", &target.url];
+    let arguments = ["-c", "100", "--rate", "120", "--server", &target.url];
     let (output, results) = run(out.path(), &arguments, None);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(results["verdict"], "FAIL");

@@ -94,6 +94,27 @@ fn a_slow_run_fails_and_points_at_the_measurement() {
 }
 
 #[test]
+fn a_percentile_of_too_few_samples_is_neither_judged_nor_stated() {
+    let judged = |thresholds: &[&'static str]| {
+        let mut recipe = Recipe { thresholds: thresholds.to_vec(), ..modest() };
+        recipe.stages[2].rate_per_s = 49.0;
+        let folder = Folder::new(&recipe);
+        let (_, results) = folder.report();
+        let p99 = results.thresholds.into_iter().find(|it| it.name == "p99").expect("judged");
+        (p99, folder)
+    };
+    let (p99, folder) = judged(&["throughput>30/s"]);
+    assert_eq!((p99.pass, p99.value), (None, None));
+    let because = p99.because.as_deref().expect("a reason");
+    assert!(because.ends_with("samples in stage stress-500, and p99 needs 1,000"), "{because}");
+    let text = folder.read("results.txt");
+    let stage = text.split("\n\n").find(|it| it.starts_with("stress-500")).expect("is there");
+    assert!(stage.contains("p99 -") && !stage.contains("p95 -"), "{stage}");
+    let (given, _) = judged(&["throughput>30/s", "p99<1s"]);
+    assert_eq!(given.pass, Some(false), "whoever gave it wants it judged");
+}
+
+#[test]
 fn a_threshold_of_the_user_that_cannot_be_judged_fails() {
     let user = vec!["throughput>300/s", "rss_growth<5%/h", "stage:nowhere:p99<1s"];
     let (outcome, results) = Folder::new(&Recipe { thresholds: user, ..small() }).report();

@@ -73,9 +73,9 @@ impl Distribution {
             min: self.min_ns,
             mean: self.sum_ns as f64 / self.count as f64,
             p50: self.quantile(0.5),
-            p90: self.quantile(0.9),
-            p95: self.quantile(0.95),
-            p99: self.quantile(0.99),
+            p90: self.tail(0.9),
+            p95: self.tail(0.95),
+            p99: self.tail(0.99),
             p999: self.tail(0.999),
             p9999: self.tail(0.9999),
             max: self.max_ns,
@@ -181,20 +181,25 @@ mod tests {
         assert_eq!((figures.min, figures.max), (values[0], values[19_999]));
         let sum: u64 = values.iter().sum();
         assert!((figures.mean - sum as f64 / 20_000.0).abs() < 1e-6);
-        for (figure, rank) in [(figures.p50, 10_000), (figures.p99, 19_800)] {
-            let exact = values[rank - 1] as f64;
+        for (figure, rank) in [(Some(figures.p50), 10_000), (figures.p99, 19_800)] {
+            let (figure, exact) = (figure.expect("enough samples"), values[rank - 1] as f64);
             assert!((figure as f64 - exact).abs() <= exact * 0.001, "{figure} beside {exact}");
         }
     }
 
     #[test]
     fn a_tail_percentile_needs_ten_samples_beyond_it() {
-        let mut distribution = Distribution::fine();
-        (0..9_999).for_each(|value| distribution.record(value));
-        assert_eq!(distribution.percentiles().expect("has samples").p999, None);
-        distribution.record(5);
-        let figures = distribution.percentiles().expect("has samples");
-        assert!(figures.p999.is_some() && figures.p9999.is_none());
+        let of = |count: u64| {
+            let mut distribution = Distribution::fine();
+            (0..count).for_each(|value| distribution.record(value));
+            let of = distribution.percentiles().expect("has samples");
+            [of.p90, of.p95, of.p99, of.p999, of.p9999].map(|tail| tail.is_some())
+        };
+        for (stated, count) in [100, 200, 1_000, 10_000, 100_000].into_iter().enumerate() {
+            let expected = |least: usize| std::array::from_fn::<bool, 5, _>(|tail| tail < least);
+            assert_eq!(of(count - 1), expected(stated), "{count}");
+            assert_eq!(of(count), expected(stated + 1), "{count}");
+        }
     }
 
     #[test]

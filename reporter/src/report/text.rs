@@ -90,15 +90,18 @@ fn write_stage(out: &mut String, stage: &StageResult) {
     line("Success", requests.success_share.map_or("-".to_owned(), units::share));
     if let Some(response) = &stage.response_ns {
         let figures = [
-            ("min", response.min as f64),
-            ("p50", response.p50 as f64),
-            ("p95", response.p95 as f64),
-            ("p99", response.p99 as f64),
-            ("avg", response.mean),
-            ("max", response.max as f64),
+            ("min", Some(response.min as f64)),
+            ("p50", Some(response.p50 as f64)),
+            ("p95", response.p95.map(|ns| ns as f64)),
+            ("p99", response.p99.map(|ns| ns as f64)),
+            ("avg", Some(response.mean)),
+            ("max", Some(response.max as f64)),
         ];
         // A figure stays with its name and its unit.
-        let figure = |(name, ns)| format!("{name} {}", units::duration_f64(ns)).replace(' ', TIED);
+        let figure = |(name, ns): (&str, Option<f64>)| {
+            let ns = ns.map_or("-".to_owned(), units::duration_f64);
+            format!("{name} {ns}").replace(' ', TIED)
+        };
         line("Response", figures.map(figure).join("  "));
     }
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), units::rate);

@@ -123,7 +123,7 @@ pub struct RequestsResult {
 }
 
 /// A distribution in nanoseconds. `count`, `min`, `mean` and `max` are exact; percentiles are exact
-/// to 0.1 %. A percentile that fewer than ten samples lie beyond is `null` from p99.9 on.
+/// to 0.1 %. A percentile that fewer than ten samples lie beyond is `null`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Samples.
@@ -134,12 +134,12 @@ pub struct Percentiles {
     pub mean: f64,
     /// Median.
     pub p50: u64,
-    /// 90 %.
-    pub p90: u64,
-    /// 95 %.
-    pub p95: u64,
-    /// 99 %.
-    pub p99: u64,
+    /// 90 %; `null` below 100 samples.
+    pub p90: Option<u64>,
+    /// 95 %; `null` below 200 samples.
+    pub p95: Option<u64>,
+    /// 99 %; `null` below 1,000 samples.
+    pub p99: Option<u64>,
     /// 99.9 %; `null` below 10,000 samples.
     pub p999: Option<u64>,
     /// 99.99 %; `null` below 100,000 samples.

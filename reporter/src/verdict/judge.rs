@@ -12,11 +12,12 @@
 //!
 //! A figure that is missing does not pass: the threshold fails and says why. The exceptions are
 //! thresholds of the mission whose subject the plan does not contain (no stage kills a replica; no
-//! hold phase is long enough for a trend), or whose measurement does not decide (an interval with
-//! the limit in it): `pass` is `null` and the report says so beside the verdict. A threshold that
+//! hold phase is long enough for a trend; fewer requests are due than a percentile needs), or whose
+//! measurement does not decide (an interval with the limit in it): `pass` is `null` and the report says so beside the verdict. A threshold that
 //! the user gave has no such exceptions.
 
 use crate::analysis::replicas::WINDOW_NS_MIN;
+use crate::report::units;
 use crate::results::{
     Percentiles, Results, StageResult, ThresholdOrigin, ThresholdResult, Verdict,
 };
@@ -153,24 +154,37 @@ fn of_stage(metric: Metric, stage: &StageResult) -> Found {
     let name = Some(stage.name.clone());
     match value {
         Some(value) => Found::Value { value, stage: name, because: stage.skipped.clone() },
-        None => Found::Missing { stage: name, because: why_missing(metric, stage) },
+        None => match too_few(metric, stage) {
+            Some((because, true)) => Found::Undecided { stage: name, because },
+            Some((because, false)) => Found::Missing { stage: name, because },
+            None => Found::Missing { stage: name, because: why_missing(stage) },
+        },
     }
 }
 
-fn why_missing(metric: Metric, stage: &StageResult) -> String {
+/// Says that the samples are too few for a percentile, and whether that is because too few requests
+/// were due: then not even a server that answered all of them could be judged.
+fn too_few(metric: Metric, stage: &StageResult) -> Option<(String, bool)> {
+    let Metric::Latency(series, figure) = metric else { return None };
+    let (had, needed) = (latency(series, stage)?.count, figure.samples_min());
+    let because = format!(
+        "cannot tell: {} samples in stage {}, and {} needs {}",
+        units::count(had),
+        stage.name,
+        figure.name(),
+        units::count(needed)
+    );
+    (had < needed).then_some((because, stage.requests.offered < needed))
+}
+
+fn why_missing(stage: &StageResult) -> String {
     if let Some(because) = not_as_planned(stage) {
         return because;
     }
     if stage.hold_ns.is_none() {
         return format!("stage {} has no hold phase in its logs", stage.name);
     }
-    match metric {
-        Metric::Latency(_, Figure::P999 | Figure::P9999) if stage.requests.ok > 0 => format!(
-            "{} answers in stage {} are too few for this percentile",
-            stage.requests.ok, stage.name
-        ),
-        _ => format!("stage {} has no answered request in its hold phase", stage.name),
-    }
+    format!("stage {} has no answered request in its hold phase", stage.name)
 }
 
 /// Why the stage has not all that the plan asked of it.
@@ -191,9 +205,9 @@ fn pick(figure: Figure, of: &Percentiles) -> Option<f64> {
     let value = match figure {
         Figure::Avg => return Some(of.mean),
         Figure::P50 => of.p50,
-        Figure::P90 => of.p90,
-        Figure::P95 => of.p95,
-        Figure::P99 => of.p99,
+        Figure::P90 => of.p90?,
+        Figure::P95 => of.p95?,
+        Figure::P99 => of.p99?,
         Figure::P999 => of.p999?,
         Figure::P9999 => of.p9999?,
         Figure::Max => of.max,

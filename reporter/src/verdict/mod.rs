@@ -190,8 +190,9 @@ fn facts(
         exit_code: record.exit_code,
         stderr_tail: record.stderr_tail.clone(),
         held: merged.frame.hold.is_some(),
-        response_p99_ns: result.response_ns.as_ref().map(|response| response.p99),
-        slip_p99_ns: result.slip_ns.as_ref().map(|slip| slip.p99),
+        // Of however few samples: a generator that was late is no figure of the server.
+        response_p99_ns: result.response_ns.as_ref().map(|_| merged.tally.response.quantile(0.99)),
+        slip_p99_ns: result.slip_ns.as_ref().map(|_| merged.tally.slip.quantile(0.99)),
         p99_limit_ns,
         worker_cpu_share: stage.generator.cpu_share,
         reap_lag_ns_max: most(|worker| worker.reap_lag_ns_max),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::analysis::replicas::certain_growth;
 use crate::report::units;
-use crate::results::{FailoverResult, Results, StageResult, ThresholdResult};
+use crate::results::{FailoverResult, Percentiles, Results, StageResult, ThresholdResult};
 use crate::verdict::threshold::{Metric, Threshold};
 
 /// Where the measurements point after `result` failed.
@@ -99,23 +99,26 @@ fn dropped(stage: &StageResult) -> Option<String> {
 }
 
 fn latency(stage: &StageResult, results: &Results) -> Option<String> {
+    let p99 = |of: &Option<Percentiles>| of.as_ref()?.p99;
     let (response, service, slip) =
-        (stage.response_ns.as_ref()?, stage.service_ns.as_ref()?, stage.slip_ns.as_ref()?);
-    if slip.p99 * 2 > response.p99 {
+        (p99(&stage.response_ns)?, p99(&stage.service_ns)?, p99(&stage.slip_ns)?);
+    if slip * 2 > response {
         return Some(format!(
             "slip p99 is {} of {}: requests left the generator late; see its CPU and queues first",
-            units::duration(slip.p99),
-            units::duration(response.p99)
+            units::duration(slip),
+            units::duration(response)
         ));
     }
     let mut by_target: Vec<_> = stage
         .targets
         .iter()
-        .filter_map(|target| Some((target.service_ns.as_ref()?.p99, target.url.as_str())))
+        .filter_map(|target| Some((p99(&target.service_ns)?, target.url.as_str())))
         .collect();
     by_target.sort();
-    let (slowest, middle) = (by_target.last()?, by_target[by_target.len() / 2]);
-    if by_target.len() > 2 && slowest.0 > 2 * middle.0 {
+    if let (Some(slowest), Some(middle)) = (by_target.last(), by_target.get(by_target.len() / 2))
+        && by_target.len() > 2
+        && slowest.0 > 2 * middle.0
+    {
         return Some(format!(
             "{} has service p99 {} and the median target {}: see that replica",
             slowest.1,
@@ -133,8 +136,8 @@ fn latency(stage: &StageResult, results: &Results) -> Option<String> {
         .map_or(String::new(), |finding| format!("; {}", finding.because));
     Some(format!(
         "service p99 is {} of response p99 {}: the time passes after sending{cpu}{busy}",
-        units::duration(service.p99),
-        units::duration(response.p99)
+        units::duration(service),
+        units::duration(response)
     ))
 }
 

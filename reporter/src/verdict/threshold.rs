@@ -272,6 +272,18 @@ impl fmt::Display for Metric {
 }
 
 impl Figure {
+    /// Samples below which it is not stated: at least ten lie beyond a percentile.
+    pub fn samples_min(self) -> u64 {
+        match self {
+            Self::Avg | Self::P50 | Self::Max => 1,
+            Self::P90 => 100,
+            Self::P95 => 200,
+            Self::P99 => 1_000,
+            Self::P999 => 10_000,
+            Self::P9999 => 100_000,
+        }
+    }
+
     /// As it is typed.
     pub fn name(self) -> &'static str {
         match self {

@@ -71,7 +71,8 @@ fn share_bars(canvas: &Canvas<'_>, targets: &[&TargetResult], row: f64, bottom: 
 fn service_ranges(canvas: &Canvas<'_>, targets: &[&TargetResult], row: f64, bottom: f64) {
     let figures = targets.iter().filter_map(|target| target.service_ns.as_ref());
     let (low, high) = figures
-        .fold((u64::MAX, 1), |(low, high), service| (low.min(service.p50), high.max(service.p99)));
+        .map(|service| (service.p50, service.p99.unwrap_or(service.p50)))
+        .fold((u64::MAX, 1), |(low, high), (p50, p99)| (low.min(p50), high.max(p99)));
     let (low, high) = ((low as f64 * 0.8).log10(), (high as f64 * 1.2).log10());
     let axes = Axes {
         place: (560.0, 52.0, f64::from(WIDTH) - 74.0, bottom),
@@ -89,12 +90,14 @@ fn service_ranges(canvas: &Canvas<'_>, targets: &[&TargetResult], row: f64, bott
     for (index, target) in targets.iter().enumerate() {
         let Some(service) = &target.service_ns else { continue };
         let y = row_middle(index, row);
-        let (p50, p99) =
-            (axes.px((service.p50 as f64).log10()), axes.px((service.p99 as f64).log10()));
+        let px = |ns: u64| axes.px((ns as f64).log10());
+        let p50 = px(service.p50);
+        canvas.dot((p50, y), 4.0, Role::Orange);
+        let Some(p99_ns) = service.p99 else { continue };
+        let p99 = px(p99_ns);
         canvas.line(&[(p50, y), (p99, y)], Role::Orange, 2.5);
         canvas.line(&[(p99, y - 4.0), (p99, y + 4.0)], Role::Orange, 1.5);
-        canvas.dot((p50, y), 4.0, Role::Orange);
-        let text = units::duration(service.p99);
+        let text = units::duration(p99_ns);
         canvas.text((f64::from(WIDTH) - 66.0, y), &text, SMALL, Role::Muted, Hold::Left);
     }
 }

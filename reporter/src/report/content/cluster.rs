@@ -46,8 +46,8 @@ pub(super) fn targets(context: &Context<'_>) -> Option<Section> {
             count(target.connects),
             count(target.losses),
             time(service.map(|service| service.p50)),
-            time(service.map(|service| service.p99)),
-            time(target.response_ns.as_ref().map(|response| response.p99)),
+            time(service.and_then(|service| service.p99)),
+            time(target.response_ns.as_ref().and_then(|response| response.p99)),
         ]);
     }
     blocks.push(Block::Table(table));

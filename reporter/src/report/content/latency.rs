@@ -53,8 +53,8 @@ fn stage_row(stage: &StageResult) -> Vec<Cell> {
         or_dash(bad(count(requests.dropped), requests.dropped > 0)),
         Cell::maybe(requests.success_share, units::share),
         time(stage.response_ns.as_ref().map(|response| response.p50)),
-        time(stage.response_ns.as_ref().map(|response| response.p95)),
-        time(stage.response_ns.as_ref().map(|response| response.p99)),
+        time(stage.response_ns.as_ref().and_then(|response| response.p95)),
+        time(stage.response_ns.as_ref().and_then(|response| response.p99)),
     ]
 }
 
@@ -86,23 +86,16 @@ pub(super) fn latency(context: &Context<'_>) -> Option<Section> {
         "Response = done - intended: what a user would have waited. Service = done - sent: what \
          the target took. Slip = sent - intended: what the generator added; it counts every \
          request that was sent. Failures: time until the failure was known. Count, min, mean and \
-         max are exact, percentiles to 0.1 %; one that fewer than ten samples lie beyond is not \
-         stated (p90 below 100 samples, p99 below 1,000, p99.99 below 100,000)."
+         max are exact, percentiles to 0.1 %; one that fewer than ten samples lie beyond is \
+         neither stated nor judged (p90 below 100 samples, p95 below 200, p99 below 1,000, p99.99 \
+         below 100,000)."
             .to_owned(),
     ));
     section("latency", "Latency", true, blocks)
 }
 
-/// Whether at least ten of `count` samples lie beyond one in `share`.
-fn allows(count: u64, share: u64) -> bool {
-    count >= 10 * share
-}
-
 fn percentile_row(stage: &str, name: &str, of: &Percentiles) -> Vec<Cell> {
     let time = |ns: u64| Cell::figure(units::duration(ns), ns as f64);
-    let stated = |share: u64, ns: u64| {
-        Cell::maybe(allows(of.count, share).then_some(ns as f64), units::duration_f64)
-    };
     let tail = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
     vec![
         Cell::text(stage),
@@ -111,9 +104,9 @@ fn percentile_row(stage: &str, name: &str, of: &Percentiles) -> Vec<Cell> {
         time(of.min),
         Cell::figure(units::duration_f64(of.mean), of.mean),
         time(of.p50),
-        stated(10, of.p90),
-        stated(20, of.p95),
-        stated(100, of.p99),
+        tail(of.p90),
+        tail(of.p95),
+        tail(of.p99),
         tail(of.p999),
         tail(of.p9999),
         time(of.max),
@@ -151,9 +144,7 @@ pub(super) fn operations(context: &Context<'_>) -> Option<Section> {
         for operation in &stage.operations {
             let count = |n: u64| Cell::figure(units::count(n), n as f64);
             let p50 = |of: &Option<Percentiles>| of.as_ref().map(|of| of.p50 as f64);
-            let p99 = |of: &Option<Percentiles>| {
-                of.as_ref().filter(|of| allows(of.count, 100)).map(|of| of.p99 as f64)
-            };
+            let p99 = |of: &Option<Percentiles>| of.as_ref()?.p99.map(|ns| ns as f64);
             let time = |ns: Option<f64>| Cell::maybe(ns, units::duration_f64);
             table.row(vec![
                 Cell::text(&stage.name),
@@ -279,8 +270,8 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
             gauge(held.session_alive_min),
             gauge(held.stream_open_peak),
             time(held.ramp_ns),
-            time(held.connect_ns.as_ref().map(|connect| connect.p99)),
-            time(held.session_ns.as_ref().map(|session| session.p99)),
+            time(held.connect_ns.as_ref().and_then(|connect| connect.p99)),
+            time(held.session_ns.as_ref().and_then(|session| session.p99)),
             Cell::figure(units::count(failed), failed as f64),
             Cell::figure(units::count(lost), lost as f64),
         ]);

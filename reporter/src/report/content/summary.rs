@@ -227,12 +227,13 @@ fn soundness(context: &Context<'_>) -> String {
     let mut parts = Vec::new();
     if let Some(top) = context.top()
         && let (Some(slip), Some(response)) = (&top.slip_ns, &top.response_ns)
+        && let (Some(slip), Some(response)) = (slip.p99, response.p99)
     {
         parts.push(format!(
             "in stage {} slip p99 is {} beside response p99 {}",
             top.name,
-            units::duration(slip.p99),
-            units::duration(response.p99)
+            units::duration(slip),
+            units::duration(response)
         ));
     }
     if let Some(share) = results.generator.cpu_share {

@@ -20,7 +20,7 @@ pub(super) fn handshakes(context: &Context<'_>) -> Option<Section> {
             count(tls.resumed),
             doubt(count(failed)),
             time(times.map(|times| times.p50)),
-            time(times.map(|times| times.p99)),
+            time(times.and_then(|times| times.p99)),
             time(times.map(|times| times.max)),
         ]);
         reasons.extend(tls.failures.iter().map(|(reason, count)| {

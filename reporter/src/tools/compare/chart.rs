@@ -58,10 +58,12 @@ fn beyond(quantile: f64) -> f64 {
 }
 
 fn points(of: &Percentiles) -> Vec<(f64, u64)> {
-    let mut points =
-        vec![(0.0, of.min), (0.5, of.p50), (0.9, of.p90), (0.95, of.p95), (0.99, of.p99)];
-    points.extend(of.p999.map(|ns| (0.999, ns)));
-    points.extend(of.p9999.map(|ns| (0.9999, ns)));
+    let mut points = vec![(0.0, of.min), (0.5, of.p50)];
+    for (quantile, ns) in
+        [(0.9, of.p90), (0.95, of.p95), (0.99, of.p99), (0.999, of.p999), (0.9999, of.p9999)]
+    {
+        points.extend(ns.map(|ns| (quantile, ns)));
+    }
     points
 }
 

@@ -292,8 +292,9 @@ fn noise(metric: Metric, stage: &StageResult) -> f64 {
     let Some(slip) = &stage.slip_ns else { return 0.0 };
     match metric {
         Metric::P50 => slip.p50 as f64,
-        Metric::P95 => slip.p95 as f64,
-        Metric::P99 => slip.p99 as f64,
+        // Where so few requests were sent, the worst of them.
+        Metric::P95 => slip.p95.unwrap_or(slip.max) as f64,
+        Metric::P99 => slip.p99.unwrap_or(slip.max) as f64,
         Metric::Throughput | Metric::Failures | Metric::MemoryPerSession => 0.0,
     }
 }

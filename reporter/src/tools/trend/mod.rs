@@ -159,7 +159,7 @@ impl Point {
             valid: results.valid,
             stage: stage.map_or_else(String::new, |stage| stage.name.clone()),
             connections_planned: stage.map_or(0, |stage| stage.connections.planned),
-            p99_ns: response.map(|response| response.p99 as f64),
+            p99_ns: response.and_then(|response| response.p99).map(|ns| ns as f64),
             mean_ns: response.map(|response| response.mean),
             throughput_per_s: stage.and_then(|stage| stage.throughput_per_s),
             success_percent: stage
