@@ -180,7 +180,7 @@ const FAILOVER_PARTS: [Part; 13] = [
     ("replica started again", |k| or_word(k.replica_started_ns, "never")),
     ("replica healthy again", |k| or_word(k.replica_healthy_ns, "never")),
     ("recovery: the later of sessions and replica", |k| or_word(k.recovery_ns, "never")),
-    ("recovery without the restart delay", |k| match (k.recovery_ns, k.replica_started_ns) {
+    ("recovery, from the restart of the replica on", |k| match (k.recovery_ns, k.replica_started_ns) {
         (Some(all), Some(started)) if k.cause == "kill" => {
             Cell::text(units::duration(all.saturating_sub(started)))
         }
