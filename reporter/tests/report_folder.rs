@@ -253,6 +253,27 @@ fn a_leak_fails_and_names_the_replica() {
 }
 
 #[test]
+fn figures_beside_each_other_are_of_one_stage_and_kind() {
+    let mut recipe = modest();
+    recipe.stages[0].rate_per_s = 900.0;
+    let folder = Folder::new(&recipe);
+    folder.change_run(|run| {
+        let update = serde_json::json!({"at_ns": run["stages"][3]["end_ns"].as_u64().expect("an end") - 1,
+            "kind": "update_command", "stage": "failover", "replica": "service"});
+        run["events"].as_array_mut().expect("events").push(update);
+    });
+    let (_, results) = folder.report();
+    assert_ne!(results.generator.stage.as_deref(), Some("stress-500"), "another one is busier");
+    let share = 100.0 * results.stages[2].generator.cpu_share.expect("was sampled");
+    let report = folder.read("FINAL_REPORT.md");
+    let told = format!("the busiest worker used {share:.0} % of its core there");
+    assert!(report.contains(&told), "{told}: {report}");
+    assert_eq!(results.failovers.len(), 2, "the kill and the update");
+    let recovery = report.lines().find(|line| line.starts_with("| recovery ")).expect("a row");
+    assert_eq!(recovery.split('|').nth(4).map(str::trim), Some("1"), "{recovery}");
+}
+
+#[test]
 fn a_replica_that_was_started_anew_hides_no_leak() {
     let thresholds = vec!["throughput>300/s", "rss_growth<50%/h"];
     let mut recipe = Recipe { thresholds, ..small() };

@@ -180,11 +180,13 @@ const FAILOVER_PARTS: [Part; 13] = [
     ("replica started again", |k| or_word(k.replica_started_ns, "never")),
     ("replica healthy again", |k| or_word(k.replica_healthy_ns, "never")),
     ("recovery: the later of sessions and replica", |k| or_word(k.recovery_ns, "never")),
-    ("recovery, from the restart of the replica on", |k| match (k.recovery_ns, k.replica_started_ns) {
-        (Some(all), Some(started)) if k.cause == "kill" => {
-            Cell::text(units::duration(all.saturating_sub(started)))
+    ("recovery, from the restart of the replica on", |k| {
+        match (k.recovery_ns, k.replica_started_ns) {
+            (Some(all), Some(started)) if k.cause == "kill" => {
+                Cell::text(units::duration(all.saturating_sub(started)))
+            }
+            _ => Cell::text("—"),
         }
-        _ => Cell::text("—"),
     }),
     ("spread evenly again", |k| or_word(k.balanced_ns, "not in this stage")),
 ];
@@ -388,6 +390,11 @@ pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
     }
     let mut blocks = hosts(generator);
     blocks.push(Block::Table(table));
+    blocks.push(Block::Text(
+        "Sent is by how much a worker's counter grew between its first and its last sample in the \
+         hold phase, which is up to two seconds less than the phase, so that it differs from what was due."
+            .to_owned(),
+    ));
     if let Some(rss) = context.results.generator.rss_bytes_max {
         blocks.push(Block::Text(format!(
             "The generator's process had {} resident at most in any stage.",

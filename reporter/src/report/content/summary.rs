@@ -236,8 +236,8 @@ fn soundness(context: &Context<'_>) -> String {
             units::duration(response)
         ));
     }
-    if let Some(share) = results.generator.cpu_share {
-        parts.push(format!("the busiest worker used {:.0} % of its core", share * 100.0));
+    if let Some(share) = context.top().and_then(|top| top.generator.cpu_share) {
+        parts.push(format!("the busiest worker used {:.0} % of its core there", share * 100.0));
     }
     let dropped: u64 = results.stages.iter().map(|stage| stage.requests.dropped).sum();
     parts.push(format!("{} due requests were not sent", units::count(dropped)));
@@ -253,7 +253,10 @@ fn samples(context: &Context<'_>, threshold: &ThresholdResult) -> Cell {
     let count = stage.filter(|_| threshold.value.is_some()).and_then(|stage| {
         let latency = |of: &Option<Percentiles>| of.as_ref().map(|of| of.count);
         match metric {
-            "recovery" | "lost_requests" => Some(context.results.failovers.len() as u64),
+            "recovery" | "lost_requests" => {
+                let blows = context.results.failovers.iter().filter(|it| !it.is_planned());
+                Some(blows.count() as u64)
+            }
             "converge" => Some(context.results.scaling.len() as u64),
             "success" | "dropped" | "failed" => Some(stage.requests.offered),
             "throughput" => Some(stage.requests.ok),
