@@ -162,14 +162,15 @@ impl Orders {
         }
         let warmup_from_ns = self.warmup_from_ns();
         let hold = self.hold();
-        if now_ns < warmup_from_ns {
+        // The load may be ended before it counts, or before it begins.
+        if now_ns >= hold.end {
+            Stage::Drain
+        } else if now_ns < warmup_from_ns {
             Stage::Ramp
         } else if now_ns < hold.start {
             Stage::Warmup
-        } else if now_ns < hold.end {
-            Stage::Hold
         } else {
-            Stage::Drain
+            Stage::Hold
         }
     }
 
@@ -218,5 +219,17 @@ mod tests {
         assert!(!orders.end_load(7));
         assert!(orders.hold().is_empty());
         assert_eq!(orders.stage(8), Stage::Drain);
+    }
+
+    #[test]
+    fn what_ends_the_load_waits_for_no_stage() {
+        // In the warm-up, and between its announcement and its beginning.
+        for at_ns in [15, 8] {
+            let orders = Orders::new(0);
+            orders.begin(10, 20..30);
+            assert!(orders.end_load(at_ns));
+            assert_eq!(orders.stage(at_ns), Stage::Drain);
+            assert!(orders.hold().is_empty());
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Deadlines, heartbeats, back-off, the opening limit, and the ways in which sessions end.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::ring::sim::Style;
 
@@ -36,6 +38,27 @@ fn abandoned_sessions_stay_open() {
     assert_eq!(run.worker.ring.servers()[0].sessions(), 5);
     let finished = run.end();
     assert_eq!(finished.count(EventKind::Ended), 0);
+}
+
+/// What ends the load in the warm-up ends it at once, a closed loop's too.
+#[test]
+fn a_warm_up_can_be_ended() {
+    for load in ["--closed", "-r 200"] {
+        let options = format!("-c 5 --ramp 1000 --warmup 60s -d 10s --heartbeat 60s {load}");
+        let mut run = quiet(&options, Script::healthy(Speaks::Sessions));
+        assert!(run.ramp(S));
+        run.turn_until_ns(run.now_ns() + S);
+        assert_eq!(run.worker.stage, Stage::Warmup);
+        run.orders.end_load(run.now_ns());
+        run.turn_until_ns(run.now_ns() + NOTICE_NS);
+        assert_eq!(run.worker.stage, Stage::Drain, "{load}");
+        let sent = run.worker.recorder.now.sent;
+        run.turn_until_ns(run.now_ns() + S);
+        assert!(run.window.drained.load(Ordering::Acquire), "{load}");
+        let finished = run.finish();
+        assert_eq!(finished.last.sent, sent, "{load}");
+        assert_eq!((finished.tally.sent, finished.tally.dropped), (0, 0), "nothing counts: {load}");
+    }
 }
 
 #[test]
