@@ -356,6 +356,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         self.now_ns = self.clock.now_ns();
         self.give_up_the_rest();
         self.take_sample();
+        self.recorder.finish();
         Remains {
             totals: latlog::WorkerTotals {
                 worker: self.index as u16,

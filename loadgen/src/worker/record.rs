@@ -3,6 +3,7 @@
 //! when none is left, records are lost, counted, and the worker goes on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use hdrhistogram::Histogram;
@@ -17,6 +18,9 @@ use crate::ops::Op;
 pub const BLOCK_BYTES: usize = 32 * 1024;
 /// Buffers of one worker that may be on their way to the disk.
 pub const SPARE_BLOCKS: usize = 16;
+
+/// The longest wait for each of a worker's last blocks to be taken.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A sealed block on its way to the writer thread.
 pub struct Sealed {
@@ -307,6 +311,24 @@ impl Recorder {
         }
     }
 
+    /// Hands the last blocks on, which no other records follow: they need no buffer to go on with,
+    /// and nothing is measured any more, so that there is time for a disk that stands still.
+    pub fn finish(&mut self) {
+        self.flush();
+        let Some(link) = &self.link else { return };
+        for builder in [&mut self.requests, &mut self.events, &mut self.samples] {
+            if builder.is_empty() {
+                continue;
+            }
+            let count = u64::from(builder.count());
+            let bytes = builder.swap(self.seq, Vec::new());
+            self.seq += 1;
+            if link.full.send_timeout(Sealed { worker: self.worker, bytes }, LAST_WAIT).is_err() {
+                self.now.log_lost_records += count;
+            }
+        }
+    }
+
     /// Sends a block to the writer if there is a buffer to go on with; otherwise, if it is full,
     /// gives its records up.
     fn ship(&mut self, kind: BlockKind) {
@@ -336,5 +358,47 @@ impl Recorder {
                 self.now.log_lost_records += count;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam::channel::bounded;
+
+    /// A recorder with one request that found no buffer to go on with, its traffic with a writer
+    /// that has taken nothing yet, and the other end of that.
+    fn with_one_left() -> (Recorder, Receiver<Sealed>) {
+        let (full, blocks) = bounded(1);
+        let mut recorder = Recorder::new(0, Some(LogLink { full, empty: bounded(1).1 }));
+        let request = Request {
+            intended_ns: 1,
+            sent_ns: 1,
+            first_byte_ns: 2,
+            done_ns: 2,
+            outcome: Outcome::Ok,
+            detail: 0,
+            target: 0,
+            op: Op::Ping.number(),
+        };
+        recorder.request(Op::Ping, &request);
+        recorder.flush();
+        assert!(blocks.is_empty(), "it waits for a buffer");
+        (recorder, blocks)
+    }
+
+    #[test]
+    fn the_last_records_need_no_buffer_to_go_on_with() {
+        let (mut recorder, blocks) = with_one_left();
+        recorder.finish();
+        assert_eq!((blocks.len(), recorder.blocks(), recorder.now.log_lost_records), (1, 1, 0));
+    }
+
+    #[test]
+    fn last_records_that_nobody_takes_are_counted() {
+        let (mut recorder, blocks) = with_one_left();
+        drop(blocks);
+        recorder.finish();
+        assert_eq!(recorder.now.log_lost_records, 1);
     }
 }

@@ -61,6 +61,23 @@ fn a_warm_up_can_be_ended() {
     }
 }
 
+/// A disk that stands still while the run ends: what fills no block is written all the same.
+/// `Run::end` holds the log against what was measured.
+#[test]
+fn the_last_records_wait_for_the_disk() {
+    let options = "-c 4 --ramp 1000 -r 20 -d 10s --heartbeat 60s";
+    let mut run = quiet(options, Script::healthy(Speaks::Sessions));
+    assert!(run.ramp(S));
+    // Nobody takes a block, or brings a buffer back.
+    while run.worker.turn().is_ok_and(|last| !last) {
+        if run.now_ns() > run.orders.hold().end + S {
+            run.orders.cool_down(run.now_ns(), run.now_ns() + 10 * S);
+        }
+    }
+    assert_eq!(run.full.len(), SPARE_BLOCKS, "all buffers are on their way");
+    assert_eq!(run.end().tally.ok, 200);
+}
+
 #[test]
 fn a_cool_down_has_an_end_although_nobody_answers() {
     let script = Script { silent: vec![13 * S..99 * S], ..Script::healthy(Speaks::Sessions) };
