@@ -54,6 +54,12 @@ pub struct Sessions {
     pub establish: Distribution,
     /// Lost connections and sessions, by outcome.
     pub losses: ByOutcome,
+    /// Connections that were lost with a session standing on them.
+    pub connections_lost: u64,
+    /// Connections that were lost while no session stood on them, as tries that came to nothing.
+    pub tries_lost: u64,
+    /// Sessions that the server forgot, or that had to be left behind.
+    pub sessions_lost: u64,
     /// Attempts to connect that failed, by outcome.
     pub connect_failures: ByOutcome,
     /// Time of TLS handshakes that came through.
@@ -84,6 +90,9 @@ impl Sessions {
             connect: Distribution::fine(),
             establish: Distribution::fine(),
             losses: [0; OUTCOMES],
+            connections_lost: 0,
+            tries_lost: 0,
+            sessions_lost: 0,
             connect_failures: [0; OUTCOMES],
             handshake: Distribution::fine(),
             handshakes_resumed: 0,
@@ -117,6 +126,12 @@ impl Sessions {
             EventKind::Lost | EventKind::SessionLost => {
                 let home = self.leave(key, event.at_ns);
                 self.losses[event.outcome as usize] += 1;
+                let counter = match (event.kind == EventKind::Lost, home.is_some()) {
+                    (false, _) => &mut self.sessions_lost,
+                    (true, true) => &mut self.connections_lost,
+                    (true, false) => &mut self.tries_lost,
+                };
+                *counter += 1;
                 if let Some(bucket) = self.buckets.of(event.at_ns) {
                     self.losses_over_time[bucket] += 1;
                 }
@@ -244,7 +259,11 @@ mod tests {
         assert_eq!(held[0], [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]);
         assert_eq!(held[1], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]);
         assert_eq!(sessions.losses[Outcome::Reset as usize], 2);
-        assert_eq!(sessions.losses_by_target, [1, 0], "the session's loss is the same one's");
+        assert_eq!((sessions.connections_lost, sessions.sessions_lost), (1, 1));
+        assert_eq!(sessions.tries_lost, 0);
+        sessions.feed(0, 0, &event(7, EventKind::Lost, 1, 0));
+        assert_eq!((sessions.connections_lost, sessions.tries_lost), (1, 1), "none stood on it");
+        assert_eq!(sessions.losses_by_target, [2, 0], "the session's loss is the same one's");
     }
 
     #[test]

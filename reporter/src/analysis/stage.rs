@@ -145,6 +145,9 @@ impl Stage {
             let next = merged.phases.iter().find(|phase| phase.at_ns > ramp.at_ns)?;
             Some(next.at_ns - ramp.at_ns)
         });
+        result.connections_lost = merged.sessions.connections_lost;
+        result.tries_lost = merged.sessions.tries_lost;
+        result.sessions_lost = merged.sessions.sessions_lost;
         result.connect_ns = merged.sessions.connect.percentiles();
         result.session_ns = merged.sessions.establish.percentiles();
         result

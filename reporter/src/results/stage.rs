@@ -80,6 +80,15 @@ pub struct ConnectionsResult {
     pub session_alive_min: Option<u64>,
     /// SSE streams open, the highest sum.
     pub stream_open_peak: Option<u64>,
+    /// Connections lost with a session standing on them, over the whole stage.
+    #[serde(default)]
+    pub connections_lost: u64,
+    /// Connections lost while no session stood on them, as tries that came to nothing.
+    #[serde(default)]
+    pub tries_lost: u64,
+    /// Sessions that the server forgot, or that were left behind.
+    #[serde(default)]
+    pub sessions_lost: u64,
     /// From the start of the ramp to the hold phase.
     pub ramp_ns: Option<u64>,
     /// Time to establish a TCP connection, over the whole stage.

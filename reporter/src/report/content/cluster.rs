@@ -392,7 +392,8 @@ pub(super) fn generator(context: &Context<'_>) -> Option<Section> {
     blocks.push(Block::Table(table));
     blocks.push(Block::Text(
         "Sent is by how much a worker's counter grew between its first and its last sample in the \
-         hold phase, which is up to two seconds less than the phase, so that it differs from what was due."
+         hold phase, which is up to two seconds less than the phase, so that it differs from what \
+         was due."
             .to_owned(),
     ));
     if let Some(rss) = context.results.generator.rss_bytes_max {

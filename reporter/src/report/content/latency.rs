@@ -255,13 +255,15 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
         "Session p99",
         "Failed",
         "Lost",
+        "Tries lost",
+        "Sessions lost",
     ]);
     for stage in &context.results.stages {
         let held = &stage.connections;
         let gauge = |n: Option<u64>| Cell::maybe(n.map(|n| n as f64), |n| units::count(n as u64));
         let time = |ns: Option<u64>| Cell::maybe(ns.map(|ns| ns as f64), units::duration_f64);
         let failed: u64 = stage.connect_failures.values().sum();
-        let lost: u64 = stage.losses.values().sum();
+        let count = |n: u64| Cell::figure(units::count(n), n as f64);
         table.row(vec![
             Cell::text(&stage.name),
             Cell::figure(units::count(held.planned), held.planned as f64),
@@ -272,8 +274,10 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
             time(held.ramp_ns),
             time(held.connect_ns.as_ref().and_then(|connect| connect.p99)),
             time(held.session_ns.as_ref().and_then(|session| session.p99)),
-            Cell::figure(units::count(failed), failed as f64),
-            Cell::figure(units::count(lost), lost as f64),
+            count(failed),
+            count(held.connections_lost),
+            count(held.tries_lost),
+            count(held.sessions_lost),
         ]);
     }
     let mut blocks = vec![
@@ -282,8 +286,9 @@ pub(super) fn connections(context: &Context<'_>) -> Option<Section> {
             "TCP open, sessions alive (the last heartbeat was answered in time) and streams open \
              are counted each in its own way; the figures are the highest sums over all workers \
              and, of sessions alive, the lowest one in the hold phase, each at any of their samples, \
-             which every worker takes once a second. Failed are attempts to connect, lost \
-             are connections and sessions."
+             which every worker takes once a second. Failed are attempts to connect; lost \
+             are connections on which a session stood, tries lost those on which none did, sessions \
+             lost those that the server forgot or that were left behind."
                 .to_owned(),
         ),
     ];
