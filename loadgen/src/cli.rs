@@ -37,7 +37,9 @@ Examples:
   loadgen -r 1000 --arrivals poisson --call echo=9 --call add --tool-args 'add={\"a\":1,\"b\":2}' ...
       nine calls of echo to one of add, at the moments at which independent users would call
 
-Exit status: 0 the run took place; 2 bad usage or a target that cannot be loaded; 3 the run is
+TIME is a number with us, ms, s, m or h (500ms, 10s, 2m); without a unit, seconds.
+
+Exit status: 0 the run took place; 2 bad usage or a target that cannot be loaded; 3 the run is \
 spoiled (its log is incomplete); 4 this host lacks something; 130 interrupted, results kept.";
 
 /// Holds many MCP connections and sends requests by schedule, with one io_uring a core.
@@ -112,9 +114,10 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
 
-    /// Search for the rate up to which this holds, such as 'p99<500ms,success>=99%': the rate doubles
-    /// from --rate on until it breaks, and is then bisected; every step is a short hold on the same
-    /// sessions
+    /// Search for the rate up to which this holds, such as 'p99<500ms,success>=99%': avg, max, p50,
+    /// p90, p95, p99 or p999 of the response time with `<`, success with `>=`, and all of a list have
+    /// to hold. The rate doubles from --rate on until it breaks, and is then bisected; every step is
+    /// a short hold on the same sessions
     #[arg(long, value_name = "THRESHOLD", conflicts_with_all = ["closed", "duration", "warmup"])]
     pub find_limit: Option<Threshold>,
 
@@ -176,10 +179,6 @@ pub struct Cli {
     /// process list, and no output shows it
     #[arg(long, value_name = "VARIABLE")]
     pub bearer_env: Option<String>,
-
-    /// TLS
-    #[command(flatten)]
-    pub tls: TlsArgs,
 
     /// End each WebSocket message with a newline, for servers that split their input into lines
     #[arg(long)]
@@ -286,6 +285,10 @@ pub struct Cli {
     /// Say what this host's io_uring can do, as JSON, and exit
     #[arg(long, hide = true)]
     pub probe: bool,
+
+    /// Last, since all that follows would stand under its heading in the help.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// How https://, wss:// and tls:// targets are trusted, and what they are told.
@@ -438,6 +441,19 @@ mod tests {
         for bad in ["", "s", "-1s", "5 s", "1d", "1e9h", "9999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_tls_options_stand_under_their_heading() {
+        use clap::CommandFactory;
+        let command = Cli::command();
+        let under = |heading: Option<&str>| {
+            let all = command.get_arguments().filter(|it| !it.is_hide_set());
+            all.filter(|it| it.get_help_heading() == heading).count()
+        };
+        let of_tls = TlsArgs::augment_args(clap::Command::new("tls")).get_arguments().count();
+        assert_eq!(under(Some("TLS")), of_tls);
+        assert!(under(None) > of_tls);
     }
 
     #[test]

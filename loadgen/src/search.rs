@@ -38,7 +38,7 @@ enum Rule {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Figure {
-    Mean,
+    Avg,
     Max,
     Quantile(f64),
 }
@@ -59,7 +59,11 @@ impl std::fmt::Display for Threshold {
 }
 
 fn rule(text: &str) -> Result<Rule, String> {
-    let wrong = || format!("'{text}' is no rule: write p99<500ms, mean<20ms or success>=99%");
+    let wrong = || {
+        format!(
+            "'{text}' is no rule: write p99<500ms (or avg, max, p50, p90, p95, p999) or success>=99%"
+        )
+    };
     let text = text.trim();
     if let Some((name, limit)) = text.split_once(">=") {
         let percent: f64 =
@@ -69,7 +73,7 @@ fn rule(text: &str) -> Result<Rule, String> {
     }
     let (name, limit) = text.split_once('<').ok_or_else(wrong)?;
     let figure = match name.trim() {
-        "mean" => Figure::Mean,
+        "avg" | "mean" => Figure::Avg,
         "max" => Figure::Max,
         "p50" => Figure::Quantile(0.5),
         "p90" => Figure::Quantile(0.9),
@@ -182,7 +186,7 @@ impl Rule {
                     return Some("no request was answered".into());
                 }
                 let (name, value_ns) = match figure {
-                    Figure::Mean => ("mean".into(), tally.response.mean() as u64),
+                    Figure::Avg => ("avg".into(), tally.response.mean() as u64),
                     Figure::Max => ("max".into(), tally.response.max()),
                     Figure::Quantile(q) => {
                         let name = format!("p{}", (q * 1000.0).round() / 10.0).replace('.', "");
@@ -430,7 +434,9 @@ mod tests {
 
     #[test]
     fn thresholds_parse() {
-        for good in ["p50<1ms", "mean<2s, max<1m", "p999<5ms,success>=99.9%", "success>=100%"] {
+        for good in
+            ["p50<1ms", "avg<1s", "mean<2s, max<1m", "p999<5ms,success>=99.9%", "success>=100%"]
+        {
             assert_eq!(good.parse::<Threshold>().map(|t| t.to_string()), Ok(good.into()));
         }
         for bad in [
@@ -455,6 +461,10 @@ mod tests {
     fn a_step_is_held_against_every_rule() {
         assert_eq!(threshold().judge(&seen(499 * MS, MS, 10, 0)), Verdict::Holds);
         assert!(breaks(&seen(501 * MS, MS, 0, 0), "p99"));
+        let average: Threshold = "avg<500ms".parse().expect("parses");
+        assert_eq!(average.judge(&seen(499 * MS, MS, 0, 0)), Verdict::Holds);
+        let broken = average.judge(&seen(501 * MS, MS, 0, 0));
+        assert!(broken.because().starts_with("avg 50"), "{broken:?}");
         assert!(breaks(&seen(MS, 0, 11, 0), "success"));
         let unanswered = Seen { tally: Tally { sent: 9, ..Tally::default() }, ..Seen::default() };
         assert!(breaks(&unanswered, "no request was answered"));
