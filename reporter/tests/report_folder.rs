@@ -49,7 +49,7 @@ impl Folder {
     }
 }
 
-/// The mission with limits that the small made-up run can meet.
+/// The default thresholds with limits that the small made-up run can meet.
 fn modest() -> Recipe {
     Recipe { thresholds: vec!["throughput>300/s"], ..small() }
 }

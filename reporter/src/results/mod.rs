@@ -5,6 +5,9 @@
 //!
 //! Every `_ns` is a duration unless its name says `at`, `start`, or `end`: those are instants on
 //! the driving host's `CLOCK_MONOTONIC`. A figure that was not measured is `null`, never 0.
+//!
+//! The `origin` of a default threshold is `default`. Where a file says `mission` it is read as that; a
+//! reader that knows only `mission` refuses a file that says `default`.
 
 mod cluster;
 mod stage;
@@ -93,7 +96,7 @@ pub struct Results {
     pub duration_ns: u64,
     /// The server under test.
     pub server: ServerResult,
-    /// In the order of judgement: the mission's first, then those that the user added.
+    /// In the order of judgement: the defaults first, then those that the user added.
     pub thresholds: Vec<ThresholdResult>,
     /// In the order of the run.
     pub stages: Vec<StageResult>,
@@ -160,8 +163,9 @@ pub struct ThresholdResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ThresholdOrigin {
-    /// The defaults.
-    Mission,
+    /// The defaults; a file may say `mission`, as earlier ones do.
+    #[serde(alias = "mission")]
+    Default,
     /// `--threshold`.
     User,
 }
@@ -238,6 +242,15 @@ pub struct LogResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_origin_of_a_default_is_read_under_its_other_name_too() {
+        let origin = ThresholdOrigin::Default;
+        assert_eq!(serde_json::to_string(&origin).expect("writes"), r#""default""#);
+        for name in [r#""default""#, r#""mission""#] {
+            assert_eq!(serde_json::from_str::<ThresholdOrigin>(name).expect(name), origin);
+        }
+    }
 
     #[test]
     fn another_version_is_refused_with_a_sentence() {

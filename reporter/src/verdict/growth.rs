@@ -117,8 +117,8 @@ mod tests {
     const SECOND_NS: u64 = 1_000_000_000;
     const PAGE: f64 = 4_096.0;
 
-    fn mission() -> Threshold {
-        limit(&[]).expect("the mission has one")
+    fn default() -> Threshold {
+        limit(&[]).expect("the defaults have one")
     }
 
     /// A replica of 100 MiB whose growth lies between two rates, in percent an hour.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn found(replicas: &[ReplicaResult]) -> Found {
-        find(&mission(), replicas).expect("some have a trend")
+        find(&default(), replicas).expect("some have a trend")
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
             panic!("a is within")
         };
         assert_eq!(because.as_deref(), Some("at most 1.0 %/h in each of 1 replicas"));
-        assert_eq!(find(&mission(), &[later]), None);
+        assert_eq!(find(&default(), &[later]), None);
     }
 
     /// A replica of 20 MB that grows by `percent_per_h`, in whole pages, with up to 16 pages of
@@ -227,8 +227,8 @@ mod tests {
     fn small_replicas_are_judged_and_pages_that_come_and_go_are_no_growth() {
         for seed in 1..=12 {
             let (flat, leak) = (small(0.0, seed), small(15.0, seed));
-            assert_eq!(Growth::of(&flat, &mission()), Growth::Within, "{seed}: {flat:?}");
-            assert_eq!(Growth::of(&leak, &mission()), Growth::Over, "{seed}: {leak:?}");
+            assert_eq!(Growth::of(&flat, &default()), Growth::Within, "{seed}: {flat:?}");
+            assert_eq!(Growth::of(&leak, &default()), Growth::Over, "{seed}: {leak:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Thresholds: `metric op value unit`, as typed and as the mission has them.
+//! Thresholds: `metric op value unit`, as typed and as a run has them by default.
 //!
 //! It parses and compares; it does not know where a value comes from (see `judge`).
 //!
@@ -125,8 +125,13 @@ pub struct Threshold {
     pub origin: ThresholdOrigin,
 }
 
+/// The metrics that a condition may be about, for those who type one.
+const METRICS: &str = "success, throughput, avg, p50, p90, p95, p99, p999, p9999, max (each latency \
+    also as service_... and slip_...), recovery, lost_requests, converge, rss_growth, dropped, \
+    failed, sessions";
+
 /// The conditions that a run is judged by unless the user says otherwise.
-pub const MISSION: [&str; 7] = [
+pub const DEFAULTS: [&str; 7] = [
     "sessions>=99%",
     "success>=95%",
     "avg<100ms",
@@ -136,12 +141,21 @@ pub const MISSION: [&str; 7] = [
     "rss_growth<5%/h",
 ];
 
-/// The mission's thresholds with the user's in the place of those of the same name, then the rest.
+/// What `--threshold` takes, for its help text.
+pub fn help() -> String {
+    format!(
+        "A condition that the results must meet, such as 'p99<500ms' or 'stage:failover:p99<2s'; \
+         may be repeated. Figures: {METRICS}. A default on the same figure gives way [default: {}]",
+        DEFAULTS.join(", ")
+    )
+}
+
+/// The default thresholds with the user's in the place of those of the same name, then the rest.
 pub fn resolve(user: &[String]) -> Result<Vec<Threshold>, ParseError> {
     let mut all = Vec::new();
-    for text in MISSION {
+    for text in DEFAULTS {
         let mut threshold: Threshold = text.parse()?;
-        threshold.origin = ThresholdOrigin::Mission;
+        threshold.origin = ThresholdOrigin::Default;
         all.push(threshold);
     }
     for text in user {
@@ -338,11 +352,7 @@ impl Metric {
             "failed" => Self::Failed,
             "sessions" => Self::Sessions,
             _ => {
-                return Err(format!(
-                    "no metric `{text}`; there are success, throughput, avg, p50, p90, p95, p99, \
-                     p999, p9999, max (each also as service_... and slip_...), recovery, \
-                     lost_requests, converge, rss_growth, dropped, failed, sessions"
-                ));
+                return Err(format!("no metric `{text}`; there are {METRICS}"));
             }
         })
     }
@@ -449,6 +459,17 @@ mod tests {
     }
 
     #[test]
+    fn the_help_names_what_can_be_typed() {
+        let named = METRICS.replace("(each latency also as service_... and slip_...)", "");
+        for name in named.split(',').map(str::trim) {
+            assert_eq!(name.parse::<Metric>().map(|it| it.to_string()), Ok(name.to_owned()));
+        }
+        for default in DEFAULTS {
+            assert!(METRICS.contains(&parsed(default).metric.to_string()), "{default}");
+        }
+    }
+
+    #[test]
     fn a_scope_is_part_of_the_name() {
         let scoped = parsed("stage:stress-100k:p99<500ms");
         assert_eq!(scoped.stage.as_deref(), Some("stress-100k"));
@@ -456,13 +477,13 @@ mod tests {
     }
 
     #[test]
-    fn the_users_threshold_takes_the_place_of_the_missions() {
+    fn the_users_threshold_takes_the_place_of_the_default() {
         let user = ["p99<250ms".to_owned(), "dropped<=0".to_owned()];
         let all = resolve(&user).expect("resolves");
-        assert_eq!(all.len(), MISSION.len() + 1);
+        assert_eq!(all.len(), DEFAULTS.len() + 1);
         assert_eq!(all[3].limit, 2.5e8);
         assert_eq!(all[3].origin, ThresholdOrigin::User);
-        assert_eq!(all[0].origin, ThresholdOrigin::Mission);
+        assert_eq!(all[0].origin, ThresholdOrigin::Default);
         assert_eq!(all[7].name(), "dropped");
     }
 

@@ -122,7 +122,7 @@ pub(super) fn thresholds(context: &Context<'_>) -> Option<Section> {
             (Some(_), false) => Cell::text("suspect").mood(Mood::Doubt),
         };
         let stated = match threshold.origin {
-            ThresholdOrigin::Mission => String::new(),
+            ThresholdOrigin::Default => String::new(),
             ThresholdOrigin::User => " (given)".to_owned(),
         };
         let mut remarks: Vec<String> = Vec::new();
