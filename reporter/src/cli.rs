@@ -6,13 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Failure;
 use crate::run::outcome::check_thresholds;
-use crate::verdict::file as threshold_file;
+use crate::verdict::{file as threshold_file, threshold};
 
 const EXAMPLES: &str = "\
 Examples:
   reporter run
-      100,000 MCP sessions on 12 local replicas: baseline, stress in stages, a replica killed under
-      load, scaling 12 -> 16 -> 8; about three minutes, then a report in test-results/
+      100,000 MCP sessions on 12 local replicas: baseline, stress in stages, a replica killed under \
+load, scaling 12 -> 16 -> 8; about three minutes, then a report in test-results/
   reporter run --connections 1000 --threshold 'p99<50ms'
       the same with 1,000, and exit status 1 if the 99th percentile is 50 ms or more
   reporter run --server 'python3 server.py --host {ip} --port {port}'
@@ -26,13 +26,26 @@ Examples:
   reporter preflight --connections 1000000
       what this host would need, what it has, and the commands that fix it
 
-Exit status: 0 valid and every threshold held; 1 a threshold failed; 2 bad usage; 3 the run is
-not valid; 4 this host lacks something; 130 interrupted, with what was measured kept and reported.";
+TIME is a number with ms, s, m or h (500ms, 10s, 2m); without a unit, seconds.
+
+Exit status of run and report: 0 valid and every threshold held; 1 a threshold failed; 2 bad \
+usage; 3 the run is not valid; 4 this host lacks something; 130 interrupted, with what was measured \
+kept and reported. The help of each other command has its own.";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  reporter report test-results/full-100k-20260101T120000Z
+      make the report again from what was measured
+  reporter report host-a/*.latlog host-b/*.latlog --out merged --threshold 'p99<200ms'
+      a report of logs that `loadgen --log` left on several hosts
+
+Exit status: that of the run: 0 valid and every threshold held; 1 a threshold failed; 2 bad usage; \
+3 the run is not valid, or cannot be read; 130 it was interrupted.";
 
 /// Tests how many concurrent connections an MCP server really holds, how fast, and what happens if
 /// a replica dies or the cluster is scaled.
 #[derive(Parser, Debug)]
-#[command(name = "reporter", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "reporter", version, after_help = EXAMPLES, max_term_width = 100)]
 #[command(arg_required_else_help = true)]
 pub struct Cli {
     /// What to do
@@ -45,7 +58,7 @@ pub struct Cli {
 pub enum Command {
     /// Run everything: preflight, cluster, baseline, stress, failover, scaling, report
     Run(Box<RunArgs>),
-    /// Make the report again from a results folder
+    /// Make the report again from a results folder, or a new one from latency logs
     Report(ReportArgs),
     /// Check this host against a plan before a run, and tune it
     Preflight(crate::preflight::cli::Args),
@@ -128,10 +141,6 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_scaling: bool,
 
-    /// What the stack consists of, with --backend swarm
-    #[command(flatten)]
-    pub swarm: crate::swarm::cli::RunOptions,
-
     /// MCP revision: the newest with sessions, the newest at all, or one
     #[arg(long, default_value = "sessions", value_name = "sessions|auto|DATE")]
     pub mcp_revision: String,
@@ -162,14 +171,17 @@ pub struct RunArgs {
     /// Print the outcome only
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// What the stack consists of; last, since all that follows would stand under its heading.
+    #[command(flatten)]
+    pub swarm: crate::swarm::cli::RunOptions,
 }
 
 /// The conditions that results are judged by, beside the defaults.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Judged {
-    /// A condition that the results must meet, such as 'p99<500ms' or 'stage:failover:p99<2s'; may be
-    /// repeated
-    #[arg(long = "threshold", value_name = "EXPR")]
+    /// Conditions beside the defaults, or in the place of some.
+    #[arg(long = "threshold", value_name = "EXPR", help = threshold::help())]
     pub typed: Vec<String>,
 
     /// A TOML file of conditions: p99 = "< 500ms", and tables such as [stage.failover]; what is
@@ -197,6 +209,7 @@ impl Judged {
 
 /// Options of `reporter report`.
 #[derive(Args, Debug, Clone)]
+#[command(after_help = REPORT_EXAMPLES)]
 pub struct ReportArgs {
     /// A results folder of an earlier run; or, with --out, latency logs of any number of hosts and
     /// runs, or folders of them
@@ -207,10 +220,6 @@ pub struct ReportArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// What the logs' results must meet; a results folder has its own
-    #[command(flatten)]
-    pub judged: Judged,
-
     /// Print one JSON object about the outcome on standard output
     #[arg(long)]
     pub json: bool,
@@ -218,6 +227,13 @@ pub struct ReportArgs {
     /// Print the outcome only
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// What the logs' results must meet.
+    #[command(
+        flatten,
+        next_help_heading = "With --out (a results folder is judged as its run was)"
+    )]
+    pub judged: Judged,
 }
 
 /// See [`RunArgs::profile`].
@@ -290,6 +306,8 @@ pub(crate) fn duration_ns(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
@@ -350,7 +368,48 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    fn help(path: &[&str]) -> clap::Command {
+        let mut command = Cli::command();
+        command.build();
+        let named = |command: clap::Command, name: &&str| {
+            command.find_subcommand(name).expect("a command of this name").clone()
+        };
+        path.iter().fold(command, named)
+    }
+
+    #[test]
+    fn what_a_run_is_judged_by_is_in_every_help_that_takes_thresholds() {
+        for path in [&["run"][..], &["report"], &["swarm", "loadgen"]] {
+            let help = help(path).term_width(1_000).render_long_help().to_string();
+            for default in threshold::DEFAULTS {
+                assert!(help.contains(default), "{path:?} lacks {default}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_stand_under_the_heading_that_they_belong_to() {
+        let swarm = crate::swarm::cli::RunOptions::augment_args(clap::Command::new("swarm"));
+        let judged = Judged::augment_args(clap::Command::new("judged"));
+        for (path, under) in [("run", swarm), ("report", judged)] {
+            let ids = |command: &clap::Command, headed: bool| -> Vec<String> {
+                let all = command.get_arguments();
+                let wanted = all.filter(|it| !headed || it.get_help_heading().is_some());
+                wanted.map(|it| it.get_id().to_string()).collect()
+            };
+            assert_eq!(ids(&help(&[path]), true), ids(&under, false), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_command_on_results_shows_how_it_is_called_and_how_it_ends() {
+        for name in ["run", "report", "preflight", "compare", "trend", "export", "dump", "verify"] {
+            let help = help(&[name]).render_long_help().to_string();
+            assert!(help.contains("Exit status"), "{name}: {help}");
+            assert!(help.contains(&format!("\n  reporter {name}")), "{name}: {help}");
+        }
     }
 }

@@ -14,7 +14,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes `<out>/full-<count>-<time>/` with `logs/` and `metrics/`.
+    /// Makes `<out>/full-<count>-<time>/` with `logs/` and `metrics/`; `full` whatever the profile, as
+    /// all stages are in it.
     ///
     /// # Errors
     /// A usage failure with the fix in it if `out` cannot be written to.

@@ -15,8 +15,23 @@ use super::profile::Profile;
 use super::table::TableStyle;
 use super::{check, gather};
 
+const EXAMPLES: &str = "\
+Examples:
+  reporter preflight --connections 1M
+      what this host would need for a million, what it has, and the commands that fix it
+  reporter preflight -c 100K --targets 10.0.0.5:8080,10.0.0.6:8080
+      the same for the generator alone, with servers on other hosts
+  sudo reporter preflight -c 100K --apply
+      write the kernel settings that are missing; --revert puts the former ones back
+  reporter preflight -c 100K --print sysctl > /etc/sysctl.d/90-load.conf
+      the same settings as a file
+
+Exit status: 0 the plan fits, or every change took; 1 it does not fit, or a change did not take; \
+2 bad usage; 4 cannot tell, or not permitted.";
+
 /// Options of `reporter preflight`.
 #[derive(Debug, Clone, ClapArgs)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Connections held at once; K and M stand for thousands and millions
     #[arg(short, long, default_value = "100000", value_parser = count, value_name = "N")]
@@ -42,7 +57,7 @@ pub struct Args {
     /// Which end is on this host [default: both, or generator where no target is local]
     #[arg(long)]
     pub role: Option<Role>,
-    /// Generator workers [default: as many as needed]
+    /// Generator workers; 0: as many as needed
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub workers: u32,
     /// Server processes that run already: their own limits count

@@ -14,11 +14,21 @@ Examples:
   reporter swarm loadgen --nodes role=generator -c 15000 -r 3000 -d 30s
   reporter swarm rm && reporter swarm leave
 
-Environment of the stack (see swarm-stack/stack.yml): ERLMCP_CPUS, ERLMCP_MEMORY, ERLMCP_NOFILE,
+Environment of the stack (see swarm-stack/stack.yml): ERLMCP_CPUS, ERLMCP_MEMORY, ERLMCP_NOFILE, \
 ERLMCP_RESTART_DELAY, ERLMCP_DRAIN_S and others. DOCKER_HOST and docker contexts work as usual.
 
-Exit status: 0 done, or nothing to do; 2 bad usage; 3 not done in time;
-4 this host lacks something.";
+Exit status: 0 done, or nothing to do; 2 bad usage; 3 not done in time; 4 this host lacks \
+something. That of loadgen is in its help.";
+
+const LOADGEN_EXAMPLES: &str = "\
+Examples:
+  reporter swarm loadgen --nodes role=generator -c 15000 -r 3000 -d 30s
+  reporter swarm loadgen -c 15000 -r 3000 --threshold 'p99<200ms' -- --arrivals poisson
+
+TIME is a number with ms, s, m or h (500ms, 10s, 2m); without a unit, seconds.
+
+Exit status: 0 valid and every threshold held; 1 a threshold failed; 2 bad usage; 3 the run is not \
+valid, or nothing was done in time; 4 this host lacks something; 130 interrupted.";
 
 /// Deploys and drives the stack on Docker Swarm. Each command can be repeated: what is done already
 /// is left as it is.
@@ -77,7 +87,8 @@ pub enum Command {
     },
     /// End one replica as a power loss would: SIGKILL; the swarm starts another one
     KillReplica {
-        /// Its slot; without it, the first one that runs on a node that can be reached
+        /// Number of the replica, 1 to N; without it, the first that runs on a node that can be
+        /// reached
         slot: Option<u32>,
     },
     /// Move all tasks away from a node
@@ -113,6 +124,7 @@ pub enum Command {
 
 /// Options of `loadgen`.
 #[derive(Args, Debug, Clone)]
+#[command(after_help = LOADGEN_EXAMPLES)]
 pub struct LoadgenArgs {
     /// Label of the nodes that a generator runs on, as `docker node update --label-add` gives it;
     /// with several, a node needs all of them [default: every node]
@@ -177,8 +189,8 @@ pub struct LoadgenArgs {
     #[arg(long, default_value = "test-results", value_name = "DIR")]
     pub out: std::path::PathBuf,
 
-    /// A condition that the results must meet, such as 'p99<500ms'; may be repeated
-    #[arg(long = "threshold", value_name = "EXPR")]
+    /// Conditions beside the defaults, or in the place of some.
+    #[arg(long = "threshold", value_name = "EXPR", help = crate::verdict::threshold::help())]
     pub thresholds: Vec<String>,
 
     /// Further options of every generator, after `--`; see `loadgen --help`

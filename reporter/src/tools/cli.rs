@@ -10,8 +10,48 @@ use super::compare::{Change, FailOn, SECONDS_MIN, compare, differences, page};
 use super::{dump, export, trend, verify};
 use crate::results::{self, Results};
 
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  reporter dump run.latlog --format csv | head
+      the first requests
+  reporter dump run.latlog --format hlog > run.hlog
+      for the tools of HdrHistogram
+
+Exit status: 0 all is written; 2 bad usage; 3 the log is incomplete (what it holds is written all the \
+same), or cannot be read.";
+
+const VERIFY_EXAMPLES: &str = "\
+Example:
+  reporter verify host-a/*.latlog host-b/*.latlog
+
+Exit status: 0 every log is whole; 2 bad usage; 3 one is incomplete, or cannot be read.";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  reporter compare BASE NEW
+      what has changed, stage by stage, and whether that is certain
+  reporter compare BASE NEW --fail-on 'p99>+10%' --out DIR
+      the same as a page with charts, and exit status 1 if p99 certainly grew by more than 10 %
+
+Exit status: 0 no condition of --fail-on is met; 1 one is; 2 bad usage; 3 a run cannot be read.";
+
+const TREND_EXAMPLES: &str = "\
+Example:
+  reporter trend test-results
+
+Exit status: 0 whatever the verdicts are; 2 bad usage, or no run there; 3 what is made of them cannot \
+be written.";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  reporter export test-results/full-100k-20260101T120000Z --format junit > junit.xml
+  reporter export test-results/full-100k-20260101T120000Z --format github >> $GITHUB_STEP_SUMMARY
+
+Exit status: 0 whatever the verdict is; 2 bad usage; 3 the run cannot be read.";
+
 /// Options of `reporter dump`.
 #[derive(Args, Debug, Clone)]
+#[command(after_help = DUMP_EXAMPLES)]
 pub struct DumpArgs {
     /// A latency log, *.latlog
     pub log: PathBuf,
@@ -36,6 +76,7 @@ pub enum FormatArg {
 
 /// Options of `reporter verify`.
 #[derive(Args, Debug, Clone)]
+#[command(after_help = VERIFY_EXAMPLES)]
 pub struct VerifyArgs {
     /// Latency logs, *.latlog
     #[arg(required = true)]
@@ -44,6 +85,7 @@ pub struct VerifyArgs {
 
 /// Options of `reporter compare`.
 #[derive(Args, Debug, Clone)]
+#[command(after_help = COMPARE_EXAMPLES)]
 pub struct CompareArgs {
     /// The results folder, or its results.json, to compare with
     pub base: PathBuf,
@@ -62,6 +104,7 @@ pub struct CompareArgs {
 
 /// Options of `reporter trend`.
 #[derive(Args, Debug, Clone)]
+#[command(after_help = TREND_EXAMPLES)]
 pub struct TrendArgs {
     /// A folder of results folders; trend.svg and trend.html are written into it
     pub dir: PathBuf,
@@ -73,6 +116,7 @@ pub struct TrendArgs {
 
 /// Options of `reporter export`.
 #[derive(Args, Debug, Clone)]
+#[command(after_help = EXPORT_EXAMPLES)]
 pub struct ExportArgs {
     /// A results folder, or its results.json
     pub dir: PathBuf,
