@@ -173,7 +173,8 @@ pub struct Worker<R: Ring, C: Clock> {
     helpers: Vec<Option<answers::Ask>>,
     /// Requests of servers that wait to be answered.
     asks: VecDeque<answers::Ask>,
-    /// Waits of lengths that servers chose: when they end, and the slot and its generation.
+    /// Waits of streams and of answers that are resumed, whose lengths servers may choose: when they
+    /// end, and the slot and its generation.
     later: BinaryHeap<Reverse<(u64, u32, u32)>>,
     prepared: Vec<Prepared>,
     targets: Targets,
