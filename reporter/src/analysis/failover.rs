@@ -213,14 +213,9 @@ pub fn windows(
 }
 
 impl KillFacts {
-    /// For following the sessions: victims are those lost while the replica was down. Where it is
-    /// not known whose they were, a loss may be seen long after: when the session is asked.
+    /// For following the sessions.
     pub fn for_sessions(&self) -> Kill {
-        let until_ns = match self.target {
-            Some(_) => self.healthy_ns.unwrap_or(self.stage_end_ns),
-            None => self.stage_end_ns,
-        };
-        Kill { at_ns: self.at_ns, until_ns, target: self.target }
+        Kill { at_ns: self.at_ns, target: self.target }
     }
 
     /// The later of the last session's return and the replica's; none: never.
@@ -365,7 +360,6 @@ mod tests {
         let kill = killed(&events);
         assert_eq!((kill.cause, kill.replicas, kill.target), ("node_loss", 2, None));
         assert_eq!((kill.started_ns, kill.healthy_ns), (Some(260), Some(310)));
-        assert_eq!(kill.for_sessions().until_ns, STAGE.end_ns);
         let never = killed(&events[..7]);
         assert_eq!(never.healthy_ns, None, "the driver never saw the cluster whole");
     }

@@ -1,7 +1,7 @@
 //! Following sessions through the events of a stage: where each one lives, what was lost and why,
 //! and whether the sessions of a killed replica came back.
 //!
-//! It holds one entry a session, 32 bytes or so, and one counter a target and bucket. Events of
+//! It holds one entry a session, 40 bytes or so, and one counter a target and bucket. Events of
 //! one worker must be fed in their order; workers may come in any order.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,10 +20,25 @@ pub type SessionKey = (u16, u16, u32);
 pub struct Kill {
     /// When.
     pub at_ns: u64,
-    /// Sessions of the target that are lost until then are its victims.
-    pub until_ns: u64,
     /// The killed target; none: it is not known which, and any session counts.
     pub target: Option<u16>,
+}
+
+impl Kill {
+    /// Whether a session of this home that is lost at `lost_ns` is lost by the kill. It may be long
+    /// after: a session without an open connection is missed when it is next asked. One that has
+    /// come to the target since then is of its next process.
+    fn takes(&self, home: Home, lost_ns: u64) -> bool {
+        let there = |target| target == home.target && home.since_ns < self.at_ns;
+        self.at_ns <= lost_ns && self.target.is_none_or(there)
+    }
+}
+
+/// Where a session lives.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    target: u16,
+    since_ns: u64,
 }
 
 /// What became of the sessions of a kill.
@@ -43,7 +58,7 @@ pub struct Victims {
 pub struct Sessions {
     buckets: Buckets,
     kills: Vec<Kill>,
-    home: HashMap<SessionKey, u16>,
+    home: HashMap<SessionKey, Home>,
     victims: Vec<HashMap<SessionKey, (u64, Option<u64>)>>,
     moves: Vec<BTreeMap<usize, i64>>,
     /// Event records.
@@ -136,8 +151,8 @@ impl Sessions {
                     self.losses_over_time[bucket] += 1;
                 }
                 self.losses_by_target[target] += u64::from(event.kind == EventKind::Lost);
-                if home.is_some() {
-                    self.note_victim(key, event);
+                if let Some(home) = home {
+                    self.note_victim(key, home, event.at_ns);
                 }
             }
             EventKind::Ended => {
@@ -153,23 +168,22 @@ impl Sessions {
         }
     }
 
-    fn note_victim(&mut self, key: SessionKey, event: &Event) {
+    fn note_victim(&mut self, key: SessionKey, home: Home, lost_ns: u64) {
         for (kill, victims) in self.kills.iter().zip(&mut self.victims) {
-            let mine = kill.target.is_none_or(|target| target == event.target);
-            if mine && kill.at_ns <= event.at_ns && event.at_ns < kill.until_ns {
-                victims.entry(key).or_insert((event.at_ns, None));
+            if kill.takes(home, lost_ns) {
+                victims.entry(key).or_insert((lost_ns, None));
             }
         }
     }
 
     fn enter(&mut self, key: SessionKey, target: u16, at_ns: u64) {
-        self.home.insert(key, target);
+        self.home.insert(key, Home { target, since_ns: at_ns });
         self.step(target, at_ns, 1);
     }
 
-    fn leave(&mut self, key: SessionKey, at_ns: u64) -> Option<u16> {
+    fn leave(&mut self, key: SessionKey, at_ns: u64) -> Option<Home> {
         let home = self.home.remove(&key)?;
-        self.step(home, at_ns, -1);
+        self.step(home.target, at_ns, -1);
         Some(home)
     }
 
@@ -234,7 +248,7 @@ mod tests {
     }
 
     fn sessions(target: Option<u16>) -> Sessions {
-        let kill = Kill { at_ns: 4 * SECOND_NS, until_ns: 8 * SECOND_NS, target };
+        let kill = Kill { at_ns: 4 * SECOND_NS, target };
         let buckets = Buckets::cover(Span { start_ns: 0, end_ns: 10 * SECOND_NS });
         Sessions::new(buckets, 2, vec![kill])
     }
@@ -267,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn victims_are_the_killed_targets_sessions_lost_while_it_was_down() {
+    fn victims_are_the_killed_targets_sessions() {
         let mut sessions = sessions(Some(0));
         let events = [
             event(0, EventKind::Alive, 1, 0),
@@ -286,6 +300,30 @@ mod tests {
         assert_eq!(sessions.victims()[0], expected);
         sessions.feed(0, 0, &event(7, EventKind::Alive, 2, 1));
         assert_eq!(sessions.victims()[0].all_back_ns, Some(7 * SECOND_NS));
+    }
+
+    #[test]
+    fn a_session_that_is_asked_long_after_the_kill_is_a_victim_and_one_that_came_since_is_not() {
+        let mut sessions = sessions(Some(0));
+        let events = [
+            event(0, EventKind::Alive, 1, 0),
+            event(0, EventKind::Alive, 2, 0),
+            event(5, EventKind::Alive, 3, 0), // on the new process
+            event(8, EventKind::SessionLost, 3, 0),
+            event(9, EventKind::SessionLost, 1, 0),
+            // Its target was down when it was asked: it is assigned to another one, and lost there.
+            event(9, EventKind::SessionLost, 2, 1),
+            event(9, EventKind::Alive, 1, 0),
+            event(10, EventKind::Alive, 2, 1),
+        ];
+        feed(&mut sessions, &events);
+        let expected = Victims {
+            lost: 2,
+            back: 2,
+            first_loss_ns: Some(9 * SECOND_NS),
+            all_back_ns: Some(10 * SECOND_NS),
+        };
+        assert_eq!(sessions.victims()[0], expected);
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct FailoverResult {
     /// Load requests that failed or were dropped because of it: due between the kill and the
     /// recovery, or on their way to the killed replica.
     pub lost_requests: u64,
-    /// Sessions that ended with the replica.
+    /// Sessions that ended with the replica, also those that were missed only when they were next
+    /// asked, by the end of the stage.
     pub sessions_lost: u64,
     /// Those of them that were established again.
     pub sessions_reestablished: u64,
