@@ -1,6 +1,7 @@
 //! What the report says: from figures to sections. Every sentence is made from a figure or a
 //! record of this run; where there is none, there is no sentence.
 
+mod changes;
 mod cluster;
 mod latency;
 mod setup;
@@ -8,8 +9,9 @@ mod summary;
 mod tls;
 
 use super::charts::{Chart, canvas};
-use super::document::{Block, Document, Section};
+use super::document::{Block, Cell, Document, Section};
 use crate::analysis::Analysis;
+use crate::report::units;
 use crate::results::Results;
 
 /// The whole report.
@@ -32,8 +34,8 @@ pub fn document(analysis: &Analysis, results: &Results, charts: &[Chart]) -> Doc
         cluster::targets(&context),
         cluster::processes(&context),
         cluster::balancer(&context),
-        cluster::failover(&context),
-        cluster::scaling(&context),
+        changes::failover(&context),
+        changes::scaling(&context),
         cluster::generator(&context),
         cluster::scraped(&context),
         cluster::excerpts(&context),
@@ -80,4 +82,8 @@ impl Context<'_> {
 fn section(id: &'static str, title: &str, open: bool, blocks: Vec<Block>) -> Option<Section> {
     let title = title.to_owned();
     (!blocks.is_empty()).then_some(Section { id, title, open, blocks })
+}
+
+fn count(n: u64) -> Cell {
+    Cell::figure(units::count(n), n as f64)
 }

@@ -1,0 +1,132 @@
+//! What was done to the cluster while it was under load: failover and scaling.
+
+use super::{Context, count, section};
+use crate::report::document::{Block, Cell, Mood, Section, Table};
+use crate::report::units;
+use crate::results::FailoverResult;
+
+type Part = (&'static str, fn(&FailoverResult) -> Cell);
+
+const FAILOVER_PARTS: [Part; 13] = [
+    ("replicas that ended", |k| count(k.replicas)),
+    ("first error (failed request or lost connection)", |k| or_word(k.first_error_ns, "none")),
+    ("last failed request", |k| or_word(k.last_error_ns, "none")),
+    ("from the first error to the last failed request", |k| {
+        let window = k.last_error_ns.zip(k.first_error_ns);
+        or_word(window.map(|(last, first)| last.saturating_sub(first)), "none")
+    }),
+    ("requests failed or dropped", |k| count(k.lost_requests)),
+    ("sessions lost", |k| count(k.sessions_lost)),
+    ("sessions established again", |k| count(k.sessions_reestablished)),
+    ("last lost session alive again", |k| match k.sessions_lost {
+        0 => Cell::text("none was lost"),
+        _ => or_word(k.sessions_recovered_ns, "never"),
+    }),
+    ("replica started again", |k| or_word(k.replica_started_ns, "never")),
+    ("replica healthy again", |k| or_word(k.replica_healthy_ns, "never")),
+    ("recovery: the later of sessions and replica", |k| or_word(k.recovery_ns, "never")),
+    ("recovery, from the restart of the replica on", |k| {
+        match (k.recovery_ns, k.replica_started_ns) {
+            (Some(all), Some(started)) if k.cause == "kill" => {
+                Cell::text(units::duration(all.saturating_sub(started)))
+            }
+            _ => Cell::text("—"),
+        }
+    }),
+    ("spread evenly again", |k| or_word(k.balanced_ns, "not in this stage")),
+];
+
+pub(super) fn failover(context: &Context<'_>) -> Option<Section> {
+    let kills = &context.results.failovers;
+    if kills.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(&["<Since the kill or the command"]);
+    for kill in kills {
+        table.heads.push(crate::report::document::Head {
+            text: format!("{} of {} in {}", cause(kill), kill.replica, kill.stage),
+            left: false,
+        });
+    }
+    for (name, part) in FAILOVER_PARTS {
+        let mut row = vec![Cell::text(name)];
+        row.extend(kills.iter().map(part));
+        table.row(row);
+    }
+    let mut blocks = vec![Block::Table(table)];
+    let delay = context.analysis.run.restart_delay_ns;
+    if delay > 0 {
+        blocks.push(Block::Text(format!(
+            "The supervisor starts a dead replica again after {}. Requests count as lost if they \
+             were due between the kill and the recovery, or on their way to the killed replica, \
+             and failed or were never sent. Of several replicas, started and healthy are those of \
+             the last one.",
+            units::duration(delay)
+        )));
+    }
+    blocks.extend(context.chart("failover"));
+    blocks.extend(kills.iter().filter_map(shares).flatten());
+    section("failover", "Failover", true, blocks)
+}
+
+/// What the blow was, in words.
+fn cause(failover: &FailoverResult) -> String {
+    failover.cause.replace('_', " ")
+}
+
+fn shares(failover: &FailoverResult) -> Option<[Block; 2]> {
+    let of = failover.share_of.as_deref()?;
+    let mut table = Table::new(&["<Replica", "Before", "After", "Share after"]);
+    table.sortable = true;
+    let all: u64 = failover.shares.iter().map(|share| share.after).sum();
+    for share in &failover.shares {
+        let part = share.after as f64 / all.max(1) as f64;
+        table.row(vec![
+            Cell::text(&share.replica),
+            count(share.before),
+            count(share.after),
+            Cell::figure(units::share(part), part),
+        ]);
+    }
+    let text = format!(
+        "{} by replica, just before the {} and at the end of the hold phase of stage {}. A \
+         replica that was started anew has another address.",
+        if of == "sessions" { "Sessions" } else { "Descriptors beyond those without load" },
+        cause(failover),
+        failover.stage
+    );
+    Some([Block::Text(text), Block::Table(table)])
+}
+
+pub(super) fn scaling(context: &Context<'_>) -> Option<Section> {
+    if context.results.scaling.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(&[
+        "<Stage",
+        "<Replicas",
+        "Replicas converged",
+        "Sessions converged",
+        "Requests failed or dropped",
+    ]);
+    for change in &context.results.scaling {
+        table.row(vec![
+            Cell::text(&change.stage),
+            Cell::text(format!("{} → {}", change.from, change.to)),
+            or_word(change.converged_ns, "never"),
+            or_word(change.sessions_converged_ns, "not seen"),
+            count(change.failed_requests),
+        ]);
+    }
+    let mut blocks = vec![Block::Table(table)];
+    blocks.extend(context.chart("scaling"));
+    section("scaling", "Scaling", true, blocks)
+}
+
+fn or_word(ns: Option<u64>, word: &str) -> Cell {
+    match ns {
+        Some(ns) => Cell::figure(units::duration(ns), ns as f64),
+        None if word == "never" => Cell::text(word).mood(Mood::Bad),
+        None => Cell::text(word),
+    }
+}
