@@ -98,7 +98,8 @@ pub struct ScalingResult {
     pub commanded_at_ns: u64,
     /// Until the replicas wanted were healthy, or the surplus ones had ended; `null`: never.
     pub converged_ns: Option<u64>,
-    /// Until the sessions were spread over the replicas; `null`: not seen.
+    /// Until the sessions were seen to be all alive, and spread over the replicas where some came: up
+    /// to 2 s late; `null`: not in time, or not by the end of a stage that was cut short.
     pub sessions_converged_ns: Option<u64>,
     /// Load requests due between the command and the later of both that failed or were dropped.
     pub failed_requests: u64,

@@ -317,6 +317,7 @@ pub enum EventRecordKind {
     /// SIGTERM was sent to a replica.
     Stop,
     /// The sessions of the stage are alive in the planned number, or are spread evenly; see `text`.
+    /// Once for each scale command, by the generator's status: up to 2 s after it was so.
     SessionsConverged,
     /// Anything else worth a line on the charts; see `text`.
     Mark,

@@ -228,7 +228,7 @@ impl Stage<'_, '_> {
             let urls = urls(&staying);
             self.live.send(&Command::Targets { urls, rebalance: false });
             let drained = self.drained(&leaving, move_ns_max)?;
-            self.tell_sessions(drained, "the leaving replicas hold no sessions");
+            self.tell_drained(drained);
         }
         self.cluster.scale(to).map_err(Stopped::Failed)?;
         let settled = self.replicas_settle()?;
@@ -310,11 +310,24 @@ impl Stage<'_, '_> {
     }
 
     fn tell_sessions(&self, met: bool, what: &str) {
-        if met {
-            self.note(EventRecordKind::SessionsConverged, 0, 0, what);
-            self.live.say(what);
-            return;
+        if !met {
+            return self.tell_late(what);
         }
+        self.note(EventRecordKind::SessionsConverged, 0, 0, what);
+        self.live.say(what);
+    }
+
+    /// A step on the way: the sessions have converged when all of them are alive after the last one.
+    fn tell_drained(&self, met: bool) {
+        let what = "the leaving replicas hold no sessions";
+        if !met {
+            return self.tell_late(what);
+        }
+        self.journal.mark(what);
+        self.live.say(what);
+    }
+
+    fn tell_late(&self, what: &str) {
         let status = self.live.status();
         let text = format!(
             "not in time: {what}; of {} sessions {} are established and {} alive, {} connections \

@@ -120,6 +120,9 @@ fn findings(analysis: &Analysis, p99_limit_ns: f64) -> Vec<Finding> {
     findings.extend(analysis.stages.iter().filter_map(unfinished));
     let died = |stage: &Stage| validity::replica_died(&stage.record, &analysis.run.events);
     findings.extend(analysis.stages.iter().filter_map(died));
+    let whole = analysis.stages.iter().filter(|stage| stage.record.skipped.is_none());
+    let changes = whole.flat_map(Stage::scalings);
+    findings.extend(changes.filter_map(|change| validity::sessions_converged(&change)));
     for stage in &analysis.stages {
         if let Some(facts) = facts(analysis, stage, judged, p99_limit_ns) {
             findings.extend(validity::stage(&facts));

@@ -13,7 +13,7 @@ pub use self::generator::{
     sessions_busy, slip, turn,
 };
 use crate::report::units;
-use crate::results::{BalancerResult, Finding, LogResult, Severity};
+use crate::results::{BalancerResult, Finding, LogResult, ScalingResult, Severity};
 use crate::run::record::{EventRecord, EventRecordKind, StageRecord};
 
 /// Share of the p99 limit from which a delay of the generator is material.
@@ -182,6 +182,20 @@ pub fn replica_died(stage: &StageRecord, events: &[EventRecord]) -> Option<Findi
         ),
         next: "See its log in logs/, its memory limit, and the kernel's log for the OOM killer."
             .to_owned(),
+    })
+}
+
+/// A scale command after which the sessions were not seen to be all there. No figure is doubted.
+pub fn sessions_converged(change: &ScalingResult) -> Option<Finding> {
+    change.sessions_converged_ns.is_none().then(|| Finding {
+        rule: "sessions_converged".to_owned(),
+        severity: Severity::Note,
+        stage: Some(change.stage.clone()),
+        because: format!(
+            "after {} -> {} replicas the sessions did not converge in the time that they had",
+            change.from, change.to
+        ),
+        next: "See how many were alive at that time, and the remark in run.json.".to_owned(),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::{Context, count, section};
 use crate::report::document::{Block, Cell, Mood, Section, Table};
 use crate::report::units;
-use crate::results::FailoverResult;
+use crate::results::{FailoverResult, ScalingResult};
 
 type Part = (&'static str, fn(&FailoverResult) -> Cell);
 
@@ -99,7 +99,8 @@ fn shares(failover: &FailoverResult) -> Option<[Block; 2]> {
 }
 
 pub(super) fn scaling(context: &Context<'_>) -> Option<Section> {
-    if context.results.scaling.is_empty() {
+    let results = context.results;
+    if results.scaling.is_empty() {
         return None;
     }
     let mut table = Table::new(&[
@@ -109,18 +110,37 @@ pub(super) fn scaling(context: &Context<'_>) -> Option<Section> {
         "Sessions converged",
         "Requests failed or dropped",
     ]);
-    for change in &context.results.scaling {
+    for change in &results.scaling {
+        let of = results.stages.iter().find(|stage| stage.name == change.stage);
+        let cut_short = of.is_some_and(|stage| stage.skipped.is_some());
         table.row(vec![
             Cell::text(&change.stage),
             Cell::text(format!("{} → {}", change.from, change.to)),
             or_word(change.converged_ns, "never"),
-            or_word(change.sessions_converged_ns, "not seen"),
+            sessions_converged(change, cut_short),
             count(change.failed_requests),
         ]);
     }
-    let mut blocks = vec![Block::Table(table)];
+    let looks = match results.backend.as_str() {
+        "swarm" => "a quarter of a second",
+        _ => "20 ms",
+    };
+    let exactness = format!(
+        "Requests are counted by their own times. Replicas converged when the driver saw it, which \
+         looks every {looks}; sessions when the generator's status said so, which comes once a \
+         second, and of which one of the first second after a step is not believed: up to 2 s late."
+    );
+    let mut blocks = vec![Block::Table(table), Block::Text(exactness)];
     blocks.extend(context.chart("scaling"));
     section("scaling", "Scaling", true, blocks)
+}
+
+/// A stage that was cut short did not give them their time.
+fn sessions_converged(change: &ScalingResult, cut_short: bool) -> Cell {
+    match change.sessions_converged_ns {
+        None if !cut_short => Cell::text("not in time").mood(Mood::Bad),
+        seen => or_word(seen, "not seen"),
+    }
 }
 
 fn or_word(ns: Option<u64>, word: &str) -> Cell {
@@ -128,5 +148,27 @@ fn or_word(ns: Option<u64>, word: &str) -> Cell {
         Some(ns) => Cell::figure(units::duration(ns), ns as f64),
         None if word == "never" => Cell::text(word).mood(Mood::Bad),
         None => Cell::text(word),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_did_not_converge_are_told_from_those_that_nobody_waited_for() {
+        let change = |seen: Option<u64>| ScalingResult {
+            stage: "scaling".to_owned(),
+            from: 16,
+            to: 8,
+            commanded_at_ns: 1,
+            converged_ns: Some(7_110_000_000),
+            sessions_converged_ns: seen,
+            failed_requests: 0,
+        };
+        let late = sessions_converged(&change(None), false);
+        assert_eq!((late.text.as_str(), late.mood), ("not in time", Mood::Bad));
+        assert_eq!(sessions_converged(&change(None), true).text, "not seen");
+        assert_eq!(sessions_converged(&change(Some(8_000_000_000)), false).text, "8.00 s");
     }
 }

@@ -366,3 +366,20 @@ fn a_shared_and_busy_or_stolen_host_is_suspect() {
     let lag = |facts: &mut StageFacts| facts.reap_lag_ns_max = Some(60_000_000);
     assert_eq!(spoken(lag), only("reap_lag", Severity::Suspect));
 }
+
+#[test]
+fn a_scale_command_without_its_sessions_is_a_note_whatever_the_replicas_did() {
+    let change = |sessions_converged_ns| ScalingResult {
+        stage: "scaling".to_owned(),
+        from: 16,
+        to: 8,
+        commanded_at_ns: 1,
+        converged_ns: Some(7),
+        sessions_converged_ns,
+        failed_requests: 0,
+    };
+    assert_eq!(sessions_converged(&change(Some(8))), None);
+    let finding = sessions_converged(&change(None)).expect("they did not");
+    assert_eq!(finding.severity, Severity::Note);
+    assert!(finding.because.contains("16 -> 8"), "{}", finding.because);
+}
