@@ -1,10 +1,14 @@
-//! What each replica holds over time: its share before a blow and after it, and when the load was
-//! spread evenly again. Pure functions on courses of counts.
+//! What each replica holds over time: its share before a blow and after it, when those that hold any
+//! held it evenly again, and which hold none. Pure functions on courses of counts and on events.
 
+use std::collections::BTreeSet;
+
+use super::failover::is_of;
 use super::frame::Buckets;
 use super::replicas::ByReplica;
 use crate::cluster::even;
 use crate::results::ShareResult;
+use crate::run::record::{EventRecord, EventRecordKind};
 
 /// How far from the mean a replica's share may be and still count as even.
 const EVEN_TOLERANCE: f64 = 0.1;
@@ -63,6 +67,38 @@ pub fn balanced(courses: &[Course], before: usize, last: usize) -> Option<usize>
     (from..=last).rev().take_while(well).last().filter(|_| !staying.is_empty())
 }
 
+/// The replicas that are healthy at a moment and hold nothing in bucket `last`: nobody moves a
+/// session to one that has come back. The events are in the order of their time.
+pub fn idle(courses: &[Course], last: usize, events: &[EventRecord], at_ns: u64) -> Vec<String> {
+    let mut healthy = BTreeSet::new();
+    for event in events.iter().filter(|event| event.at_ns <= at_ns) {
+        match event.kind {
+            EventRecordKind::ReplicaHealthy => {
+                healthy.insert(event.own_address());
+            }
+            EventRecordKind::ReplicaStart
+            | EventRecordKind::ReplicaExit
+            | EventRecordKind::Kill
+            | EventRecordKind::Stop => {
+                healthy.remove(event.own_address());
+            }
+            EventRecordKind::NodeDrain
+            | EventRecordKind::NodeLoss
+            | EventRecordKind::UpdateCommand
+            | EventRecordKind::Recovered
+            | EventRecordKind::ScaleCommand
+            | EventRecordKind::ScaleConverged
+            | EventRecordKind::Drain
+            | EventRecordKind::SessionsConverged
+            | EventRecordKind::Mark => {}
+        }
+    }
+    for course in courses.iter().filter(|course| course.held[last] > 0) {
+        healthy.retain(|replica| !is_of(&course.replica, replica));
+    }
+    healthy.into_iter().map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +131,33 @@ mod tests {
             .collect();
         let expected = [("a", 50, 0), ("b", 50, 52), ("c", 0, 48)];
         assert_eq!(shares, expected.map(|(name, b, a)| (name.to_owned(), b, a)));
+    }
+    #[test]
+    fn a_healthy_replica_that_holds_none_is_idle_until_it_ends() {
+        use EventRecordKind::{Kill, ReplicaExit, ReplicaHealthy, ReplicaStart};
+        let event = |at_ns, kind, replica: &str| EventRecord {
+            replica: replica.to_owned(),
+            ..EventRecord::at(at_ns, kind)
+        };
+        let successor = |at_ns, kind, address: &str| EventRecord {
+            address: address.to_owned(),
+            ..event(at_ns, kind, "b")
+        };
+        let events = [
+            event(1, ReplicaHealthy, "a"),
+            event(1, ReplicaHealthy, "b"),
+            event(10, Kill, "b"),
+            event(11, ReplicaExit, "b"),
+            event(20, ReplicaStart, "b"),
+            event(26, ReplicaHealthy, "b"),
+            // In the place of one that was killed, and told under its name.
+            successor(30, ReplicaHealthy, "new"),
+            event(50, ReplicaExit, "new"),
+        ];
+        let courses = courses(&[("a", &[50, 99]), ("b", &[50, 0])]);
+        let at = |at_ns| idle(&courses, 1, &events, at_ns);
+        assert_eq!(at(25), [""; 0], "it was started and is not healthy yet");
+        assert_eq!(at(40), ["b", "new"], "one that the generator never knew is there too");
+        assert_eq!(at(60), ["b"]);
     }
 }

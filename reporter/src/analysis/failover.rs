@@ -72,6 +72,12 @@ pub fn names_of<'a>(urls: &[&'a str]) -> Vec<&'a str> {
     urls.iter().map(name).collect()
 }
 
+/// Whether a target of this name is that replica, whose own name may have a port that is left out
+/// where no other target shares the host.
+pub fn is_of(name: &str, replica: &str) -> bool {
+    name == replica || name == host_of(replica)
+}
+
 /// What a blow is called; none if the event is none.
 fn cause_of(kind: EventRecordKind) -> Option<&'static str> {
     match kind {
@@ -119,7 +125,7 @@ fn kill(
             .find(|e| e.kind == kind && e.replica == kill.replica && e.at_ns >= kill.at_ns)
             .map(|e| e.at_ns)
     };
-    let target = names.iter().position(|name| *name == kill.replica);
+    let target = names.iter().position(|name| is_of(name, &kill.replica));
     KillFacts {
         cause,
         replica: kill.replica.clone(),
@@ -255,6 +261,7 @@ impl KillFacts {
             balanced_ns: None,
             share_of: None,
             shares: Vec::new(),
+            idle: Vec::new(),
         }
     }
 }
@@ -362,6 +369,14 @@ mod tests {
         assert_eq!((kill.started_ns, kill.healthy_ns), (Some(260), Some(310)));
         let never = killed(&events[..7]);
         assert_eq!(never.healthy_ns, None, "the driver never saw the cluster whole");
+    }
+
+    #[test]
+    fn a_replica_with_a_port_in_its_name_is_found_where_it_has_its_host_alone() {
+        assert!(is_of("10.1.0.2", "10.1.0.2:32768") && is_of("10.1.0.1:9", "10.1.0.1:9"));
+        assert!(!is_of("10.1.0.1:9", "10.1.0.1:8") && !is_of("10.1.0.2", "10.1.0.20:9"));
+        let kill = killed(&[event(100, "kill", "10.0.0.1:80", 0, 0)]);
+        assert_eq!(kill.target, Some(0));
     }
 
     #[test]

@@ -142,7 +142,11 @@ impl Analysis {
             None => ("descriptors", balance::by_descriptors(&self.processes, buckets)),
         };
         failover.shares = balance::shares(&courses, before, last);
-        failover.share_of = (!failover.shares.is_empty()).then(|| of.to_owned());
+        if failover.shares.is_empty() {
+            return;
+        }
+        failover.share_of = Some(of.to_owned());
+        failover.idle = balance::idle(&courses, last, &self.run.events, hold.end_ns);
         let balanced = balance::balanced(&courses, before, last);
         failover.balanced_ns = balanced.map(|bucket| {
             (buckets.start_of(bucket) + buckets.width_ns).saturating_sub(failover.killed_at_ns)

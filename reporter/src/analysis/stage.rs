@@ -169,10 +169,10 @@ impl Stage {
         merged.samples.range(Held::SessionAlive, Span { start_ns, end_ns })
     }
 
-    /// What each target held over time, if there were several.
+    /// What each target held over time, if there were several, each with figures of its own.
     pub fn courses(&self) -> Option<Vec<Course>> {
         let targets = &self.merged.as_ref()?.plan.targets;
-        if targets.len() < 2 {
+        if !(2..=TARGETS_MAX).contains(&targets.len()) {
             return None;
         }
         let urls: Vec<&str> = targets.iter().map(String::as_str).collect();

@@ -46,6 +46,10 @@ pub struct FailoverResult {
     pub share_of: Option<String>,
     /// What each replica held just before the blow, and at the end of the hold phase.
     pub shares: Vec<ShareResult>,
+    /// The replicas that were healthy at the end of the hold phase and held nothing: `balanced_ns`
+    /// is without them.
+    #[serde(default)]
+    pub idle: Vec<String>,
 }
 
 impl FailoverResult {

@@ -348,6 +348,10 @@ pub struct EventRecord {
     /// The replica's address, such as `127.0.0.12`; empty if it concerns none.
     #[serde(default)]
     pub replica: String,
+    /// The address of a process that is told under another's name: after a kill the start and the
+    /// health of what comes in its place are those of the killed replica. Else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
     /// The replica's incarnation, from 1; 0 if it concerns none.
     #[serde(default)]
     pub incarnation: u32,
@@ -398,11 +402,17 @@ impl EventRecord {
             kind,
             stage: String::new(),
             replica: String::new(),
+            address: String::new(),
             incarnation: 0,
             from: 0,
             to: 0,
             text: String::new(),
         }
+    }
+
+    /// The address of the process that it is about.
+    pub fn own_address(&self) -> &str {
+        if self.address.is_empty() { &self.replica } else { &self.address }
     }
 
     /// Whether it disturbs the load, and how; the first start of the replicas does not.

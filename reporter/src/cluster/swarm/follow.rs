@@ -117,8 +117,13 @@ impl Follow {
     }
 
     fn event(&self, task: &Task, at_ns: u64, kind: EventRecordKind, text: String) -> EventRecord {
+        let (replica, address) = match self.named.get(&task.id) {
+            Some(name) => (name.clone(), task.address.clone()),
+            None => (task.address.clone(), String::new()),
+        };
         EventRecord {
-            replica: self.named.get(&task.id).unwrap_or(&task.address).clone(),
+            replica,
+            address,
             incarnation: self.life(task),
             text,
             ..EventRecord::at(at_ns, kind)
@@ -258,6 +263,7 @@ mod tests {
         let events = follow.look(vec![ended, second], &ANCHOR, 31);
         assert_eq!(kinds(&events), [(ReplicaExit, "10.0.0.2", 20), (ReplicaStart, "10.0.0.2", 30)]);
         assert_eq!(events[1].incarnation, 2);
+        assert_eq!((events[0].own_address(), events[1].own_address()), ("10.0.0.2", "10.0.0.9"));
         let healthy = follow.healthy("b", 33).expect("is new");
         assert_eq!(kinds(&[healthy]), [(ReplicaHealthy, "10.0.0.2", 33)]);
         assert!(follow.settled(1));

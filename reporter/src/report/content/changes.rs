@@ -4,6 +4,7 @@ use super::{Context, count, section};
 use crate::report::document::{Block, Cell, Mood, Section, Table};
 use crate::report::units;
 use crate::results::{FailoverResult, ScalingResult};
+use crate::run::record::{EventRecord, EventRecordKind};
 
 type Part = (&'static str, fn(&FailoverResult) -> Cell);
 
@@ -33,7 +34,9 @@ const FAILOVER_PARTS: [Part; 13] = [
             _ => Cell::text("—"),
         }
     }),
-    ("spread evenly again", |k| or_word(k.balanced_ns, "not in this stage")),
+    ("spread evenly over the replicas that hold any", |k| {
+        or_word(k.balanced_ns, "not in this stage")
+    }),
 ];
 
 pub(super) fn failover(context: &Context<'_>) -> Option<Section> {
@@ -65,7 +68,7 @@ pub(super) fn failover(context: &Context<'_>) -> Option<Section> {
         )));
     }
     blocks.extend(context.chart("failover"));
-    blocks.extend(kills.iter().filter_map(shares).flatten());
+    blocks.extend(kills.iter().filter_map(|kill| shares(context, kill)).flatten());
     section("failover", "Failover", true, blocks)
 }
 
@@ -74,7 +77,7 @@ fn cause(failover: &FailoverResult) -> String {
     failover.cause.replace('_', " ")
 }
 
-fn shares(failover: &FailoverResult) -> Option<[Block; 2]> {
+fn shares(context: &Context<'_>, failover: &FailoverResult) -> Option<[Block; 2]> {
     let of = failover.share_of.as_deref()?;
     let mut table = Table::new(&["<Replica", "Before", "After", "Share after"]);
     table.sortable = true;
@@ -88,14 +91,29 @@ fn shares(failover: &FailoverResult) -> Option<[Block; 2]> {
             Cell::figure(units::share(part), part),
         ]);
     }
-    let text = format!(
-        "{} by replica, just before the {} and at the end of the hold phase of stage {}. A \
-         replica that was started anew has another address.",
+    let mut text = format!(
+        "{} by replica, just before the {} and at the end of the hold phase of stage {}.",
         if of == "sessions" { "Sessions" } else { "Descriptors beyond those without load" },
         cause(failover),
         failover.stage
     );
+    if !failover.idle.is_empty() {
+        text += &format!(" Healthy at that time, and holding none: {}.", failover.idle.join(", "));
+    }
+    if has_new_addresses(&context.analysis.run.events, failover) {
+        text += " A replica that was started anew has another address.";
+    }
     Some([Block::Text(text), Block::Table(table)])
+}
+
+/// Whether a replica was started after the blow where none had been before it.
+fn has_new_addresses(events: &[EventRecord], failover: &FailoverResult) -> bool {
+    let starts = events.iter().filter(|event| event.kind == EventRecordKind::ReplicaStart);
+    let (before, after): (Vec<&EventRecord>, Vec<&EventRecord>) =
+        starts.partition(|start| start.at_ns < failover.killed_at_ns);
+    let known =
+        |start: &&EventRecord| before.iter().any(|own| own.own_address() == start.own_address());
+    after.iter().any(|start| start.stage == failover.stage && !known(start))
 }
 
 pub(super) fn scaling(context: &Context<'_>) -> Option<Section> {
@@ -170,5 +188,24 @@ mod tests {
         assert_eq!((late.text.as_str(), late.mood), ("not in time", Mood::Bad));
         assert_eq!(sessions_converged(&change(None), true).text, "not seen");
         assert_eq!(sessions_converged(&change(Some(8_000_000_000)), false).text, "8.00 s");
+    }
+    #[test]
+    fn a_replica_that_comes_back_where_it_was_has_no_new_address() {
+        let kill: FailoverResult = serde_json::from_value(serde_json::json!({
+            "stage": "failover", "cause": "kill", "replica": "a", "replicas": 1,
+            "killed_at_ns": 10, "lost_requests": 0, "sessions_lost": 0,
+            "sessions_reestablished": 0, "shares": [],
+        }))
+        .expect("a kill");
+        let start = |at_ns, replica: &str, stage: &str| EventRecord {
+            replica: replica.to_owned(),
+            stage: stage.to_owned(),
+            ..EventRecord::at(at_ns, EventRecordKind::ReplicaStart)
+        };
+        let mut events = vec![start(1, "a", ""), start(12, "a", "failover")];
+        events.push(start(90, "c", "scaling"));
+        assert!(!has_new_addresses(&events, &kill));
+        events.push(EventRecord { address: "b".to_owned(), ..start(13, "a", "failover") });
+        assert!(has_new_addresses(&events, &kill));
     }
 }
