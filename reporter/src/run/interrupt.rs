@@ -24,6 +24,8 @@ struct Shared {
     signals: AtomicU32,
     /// Leaders of the process groups that this run has started and not yet reaped.
     groups: Mutex<BTreeSet<u32>>,
+    /// What an end at once would leave behind: the command that mends it, and what it is.
+    behind: Mutex<Vec<(String, String)>>,
 }
 
 impl Interrupt {
@@ -43,6 +45,9 @@ impl Interrupt {
                 if shared.raise() > 1 {
                     shared.kill_groups();
                     live::screen::restore();
+                    for line in shared.farewell() {
+                        eprintln!("{line}");
+                    }
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
                 if live::screen::is_taken() {
@@ -76,6 +81,26 @@ impl Interrupt {
         self.groups().remove(&pid);
     }
 
+    /// Remembers what stays behind if this process ends at once, by the command that mends it.
+    pub fn leaves_behind(&self, what: &str, command: &str) {
+        self.behind().push((command.to_owned(), what.to_owned()));
+    }
+
+    /// What the command mends is mended.
+    pub fn mended(&self, command: &str) {
+        self.behind().retain(|(own, _)| own != command);
+    }
+
+    /// The last words of an end at once: what may stay behind, a line each.
+    fn farewell(&self) -> Vec<String> {
+        let line = |(command, what): &(String, String)| format!("may be left: {what}; `{command}`");
+        self.behind().iter().map(line).collect()
+    }
+
+    fn behind(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.shared.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn kill_groups(&self) {
         for &pid in self.groups().iter() {
             kill_group(pid);
@@ -106,5 +131,17 @@ mod tests {
         assert!(!clone.pending());
         assert_eq!(interrupt.raise(), 1);
         assert!(clone.pending());
+    }
+    #[test]
+    fn an_end_at_once_says_what_may_stay_behind_and_what_mends_it() {
+        let interrupt = Interrupt::default();
+        let clone = interrupt.clone();
+        clone.leaves_behind("the stack erlmcp-swarm", "reporter swarm rm");
+        clone.leaves_behind("node n2, drained", "reporter swarm undrain n2");
+        let stack = "may be left: the stack erlmcp-swarm; `reporter swarm rm`";
+        let node = "may be left: node n2, drained; `reporter swarm undrain n2`";
+        assert_eq!(interrupt.farewell(), [stack, node]);
+        clone.mended("reporter swarm undrain n2");
+        assert_eq!(interrupt.farewell(), [stack]);
     }
 }

@@ -172,7 +172,7 @@ impl Target {
                     log_dir,
                 };
                 let docker = Arc::new(CommandLine::default());
-                Box::new(Swarm::new(spec, docker, journal.clone())?)
+                Box::new(Swarm::new(spec, docker, journal.clone(), interrupt.clone())?)
             }
             Self::Program { program, arguments, bundled, .. } => {
                 let uses = |name: &str| arguments.iter().any(|word| word.contains(name));

@@ -28,20 +28,31 @@ impl Shared {
     fn drain(&self) -> Result<Disturbed, Failure> {
         let node = self.chosen_node()?;
         self.follow().vacate(&node.id, true);
+        // Before the call: one that fails here may have been carried out there.
+        self.interrupt.leaves_behind(&format!("node {}, drained", node.name), &undrain(&node));
+        *lock(&self.drained) = Some(node.clone());
         let before_ns = clock::mono_ns();
         ops::availability(self.docker.as_ref(), &node.id, "drain")?;
         let after_ns = clock::mono_ns();
-        *lock(&self.drained) = Some(node.clone());
         let text = "the node gives up its replicas";
         self.begun(EventRecordKind::NodeDrain, &node.name, text, before_ns, after_ns);
         Ok(Disturbed { what: node.name, before_ns, after_ns })
     }
 
-    /// Takes the drained node back, if there is one.
+    /// Takes the drained node back, if there is one; where that fails it can be tried again.
+    ///
+    /// # Errors
+    /// With the command that mends it.
     pub(super) fn restore(&self) -> Result<(), Failure> {
-        let Some(node) = lock(&self.drained).take() else { return Ok(()) };
+        let Some(node) = lock(&self.drained).clone() else { return Ok(()) };
         self.follow().vacate(&node.id, false);
-        ops::availability(self.docker.as_ref(), &node.id, "active")?;
+        ops::availability(self.docker.as_ref(), &node.id, "active").map_err(|trouble| {
+            let message =
+                format!("node {} may still be drained: {trouble}; `{}`", node.name, undrain(&node));
+            Failure { message, ..Failure::from(trouble) }
+        })?;
+        *lock(&self.drained) = None;
+        self.interrupt.mended(&undrain(&node));
         self.journal.mark(format!("node {} takes replicas again", node.name));
         Ok(())
     }
@@ -108,6 +119,11 @@ impl Shared {
         let serving: Vec<Task> = self.follow().serving().cloned().collect();
         choose(&nodes, &self.engine.node, &serving, self.spec.node.as_deref()).cloned()
     }
+}
+
+/// The command that makes a node take replicas again.
+fn undrain(node: &Node) -> String {
+    format!("reporter swarm undrain {}", node.name)
 }
 
 /// The node that something befalls: the named one, or the one that holds most replicas and is not
@@ -191,9 +207,72 @@ fn run(command: &str, node: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    fn nodes(availability: &str) -> Vec<Node> {
+    use super::*;
+    use crate::cluster::local::Entry;
+    use crate::cluster::swarm::SwarmSpec;
+    use crate::run::interrupt::Interrupt;
+    use crate::run::journal::Journal;
+    use crate::swarm::cli::{DeployArgs, Route};
+    use crate::swarm::fake::{Record, Recorded, RecordedAnswer};
+    use crate::swarm::ops::Engine;
+
+    const DRAIN: &str = "node update --availability drain b";
+    const ACTIVE: &str = "node update --availability active b";
+
+    /// A swarm of two nodes, whose engine ends these two commands as said, again and again.
+    fn shared(drain: &[i32], active: &[i32]) -> (Shared, Arc<Recorded>) {
+        let docker = Arc::new(Recorded::default());
+        docker.says(&["node", "ls", "-q"], "a b");
+        docker.says(&["node", "inspect", "*"], &node_list("active"));
+        for (command, codes) in [(DRAIN, drain), (ACTIVE, active)] {
+            let answer = |&code: &i32| RecordedAnswer { code, ..RecordedAnswer::default() };
+            docker.add(Record {
+                args: command.split(' ').map(str::to_owned).collect(),
+                answers: codes.iter().map(answer).collect(),
+            });
+        }
+        let spec = SwarmSpec {
+            deploy: DeployArgs::default(),
+            route: Route::Tasks,
+            node: Some("host-b".to_owned()),
+            node_off: None,
+            entry: Entry::Tcp,
+            restart_delay_ns: 0,
+            node_hosts: Vec::new(),
+            log_dir: std::path::PathBuf::new(),
+        };
+        let engine = Engine { node: "a".to_owned(), ..Engine::default() };
+        let own = Arc::clone(&docker);
+        let (journal, interrupt) = (Journal::default(), Interrupt::default());
+        (Shared::new(spec, own, engine, nodes("active"), journal, interrupt), docker)
+    }
+
+    fn updates(docker: &Recorded) -> Vec<String> {
+        docker.calls().into_iter().filter(|call| call.starts_with("node update")).collect()
+    }
+
+    #[test]
+    fn a_node_that_could_not_be_taken_back_is_tried_again_and_its_command_told() {
+        let (shared, docker) = shared(&[0], &[1, 0]);
+        shared.disturb(Disturbance::NodeDrain).expect("is drained");
+        let failure = shared.restore().expect_err("fails once");
+        assert!(failure.message.contains("`reporter swarm undrain host-b`"), "{failure}");
+        shared.restore().expect("the second time");
+        shared.restore().expect("nothing is drained");
+        assert_eq!(updates(&docker), [DRAIN, ACTIVE, ACTIVE]);
+    }
+
+    #[test]
+    fn a_drain_without_an_answer_may_have_happened_and_is_undone() {
+        let (shared, docker) = shared(&[-1], &[0]);
+        assert!(shared.disturb(Disturbance::NodeDrain).is_err());
+        shared.restore().expect("is taken back");
+        assert_eq!(updates(&docker), [DRAIN, ACTIVE]);
+    }
+
+    fn node_list(availability: &str) -> String {
         let node = |id: &str, availability: &str| {
             format!(
                 r#"{{"ID":"{id}","Description":{{"Hostname":"host-{id}"}},
@@ -201,7 +280,11 @@ mod tests {
             )
         };
         let list = [node("a", "active"), node("b", availability), node("c", "drain")].join(",");
-        crate::swarm::model::nodes(&format!("[{list}]")).expect("parses")
+        format!("[{list}]")
+    }
+
+    fn nodes(availability: &str) -> Vec<Node> {
+        crate::swarm::model::nodes(&node_list(availability)).expect("parses")
     }
 
     fn serving(on: &[&str]) -> Vec<Task> {

@@ -32,6 +32,7 @@ use super::{Cluster, Disturbance, Disturbed, Endpoint, Killed, Phase, ReplicaSta
 use crate::clock::{self, SECOND_NS};
 use crate::exit::Failure;
 use crate::generator::Remote;
+use crate::run::interrupt::Interrupt;
 use crate::run::journal::Journal;
 use crate::run::procfs;
 use crate::run::record::{EventRecord, EventRecordKind};
@@ -41,7 +42,7 @@ use crate::swarm::docker::{Call, Docker};
 use crate::swarm::model::{Node, Task};
 use crate::swarm::ops::{self, Engine};
 use crate::swarm::remove;
-use crate::swarm::stack::{NETWORK, SERVICE_FULL};
+use crate::swarm::stack::{NETWORK, SERVICE_FULL, STACK};
 
 /// Ports that the stack's servers listen on.
 const PORT: u16 = 8_080;
@@ -77,6 +78,7 @@ struct Shared {
     engine: Engine,
     nodes: Vec<Node>,
     journal: Journal,
+    interrupt: Interrupt,
     follow: Mutex<Follow>,
     /// Why the replicas cannot become what they should.
     obstacle: Mutex<Option<Failure>>,
@@ -86,7 +88,7 @@ struct Shared {
     wanted: AtomicU32,
     /// A rolling update was ordered and is not known to be through.
     updating: AtomicBool,
-    /// The node that was drained and is to be taken back.
+    /// The node that was told to give up its replicas, whether or not it did, until it takes some.
     drained: Mutex<Option<Node>>,
     /// The balancer's task, if the load goes through one.
     balancer: Mutex<Option<Task>>,
@@ -98,6 +100,35 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(
+        spec: SwarmSpec,
+        docker: Arc<dyn Docker>,
+        engine: Engine,
+        nodes: Vec<Node>,
+        journal: Journal,
+        interrupt: Interrupt,
+    ) -> Self {
+        Self {
+            spec,
+            docker,
+            engine,
+            nodes,
+            journal,
+            interrupt,
+            follow: Mutex::default(),
+            obstacle: Mutex::default(),
+            ordered_ns: AtomicU64::new(0),
+            looked_ns: AtomicU64::new(0),
+            wanted: AtomicU32::new(0),
+            updating: AtomicBool::new(false),
+            drained: Mutex::default(),
+            balancer: Mutex::default(),
+            quit: AtomicBool::new(false),
+            remote: Mutex::default(),
+            fds_idle: Mutex::default(),
+        }
+    }
+
     fn follow(&self) -> MutexGuard<'_, Follow> {
         lock(&self.follow)
     }
@@ -142,31 +173,13 @@ impl Swarm {
         spec: SwarmSpec,
         docker: Arc<dyn Docker>,
         journal: Journal,
+        interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let engine = ops::manager(docker.as_ref())?;
         let nodes = ops::nodes(docker.as_ref())?;
         route::check(spec.route, &nodes)?;
-        let shared = Shared {
-            spec,
-            docker,
-            engine,
-            nodes,
-            journal,
-            follow: Mutex::default(),
-            obstacle: Mutex::default(),
-            ordered_ns: AtomicU64::new(0),
-            looked_ns: AtomicU64::new(0),
-            wanted: AtomicU32::new(0),
-            updating: AtomicBool::new(false),
-            drained: Mutex::default(),
-            balancer: Mutex::default(),
-            quit: AtomicBool::new(false),
-            remote: Mutex::default(),
-            fds_idle: Mutex::default(),
-        };
-        let shared = Arc::new(shared);
         Ok(Self {
-            shared,
+            shared: Arc::new(Shared::new(spec, docker, engine, nodes, journal, interrupt)),
             watcher: None,
             deployed: false,
             found: None,
@@ -185,6 +198,8 @@ impl Swarm {
         let args = DeployArgs { replicas, ..shared.spec.deploy.clone() };
         let delay = format!("{}ms", shared.spec.restart_delay_ns / 1_000_000);
         self.deployed = true;
+        let (what, command) = self.remains();
+        shared.interrupt.leaves_behind(&what, &command);
         let deadline_ns = clock::mono_ns() + DEPLOY_NS_MAX;
         let hosts = &shared.spec.node_hosts;
         let deployed = commands::deploy(docker, &args, Some(delay), hosts, deadline_ns, |_| {})?;
@@ -407,7 +422,8 @@ impl Cluster for Swarm {
         }
         self.deployed = false;
         if let Err(failure) = self.shared.restore() {
-            self.shared.journal.mark(format!("a drained node could not be taken back: {failure}"));
+            self.shared.journal.mark(&failure.message);
+            eprintln!("{}", failure.message);
         }
         self.save_logs();
         self.save_series();
@@ -422,14 +438,29 @@ impl Cluster for Swarm {
                 .and_then(|_| remove::volumes(docker))
                 .map(|_| ()),
         };
-        if let Err(trouble) = ended {
-            self.shared.journal.mark(format!("the stack could not be taken away: {trouble}"));
-            eprintln!("{trouble}; see `reporter swarm rm`");
+        let (what, command) = self.remains();
+        match ended {
+            Ok(()) => self.shared.interrupt.mended(&command),
+            Err(trouble) => {
+                self.shared.journal.mark(format!("{what} is left: {trouble}"));
+                eprintln!("{what} is left: {trouble}; see `{command}`");
+            }
         }
     }
 }
 
 impl Swarm {
+    /// What this run leaves of the stack if it is not torn down, and the command that mends it.
+    fn remains(&self) -> (String, String) {
+        match self.found {
+            None => (format!("the stack {STACK}"), "reporter swarm rm".to_owned()),
+            Some(before) => (
+                format!("another number of replicas in the stack {STACK}, which had {before}"),
+                format!("reporter swarm scale {before}"),
+            ),
+        }
+    }
+
     fn generator_name(&self) -> String {
         format!("erlmcp-generator-{}-{}", std::process::id(), self.generators)
     }
