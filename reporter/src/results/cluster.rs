@@ -109,7 +109,8 @@ pub struct ScalingResult {
     pub failed_requests: u64,
 }
 
-/// A replica's share and its process.
+/// A replica's share and its process. Its memory is what the process and its children have resident;
+/// on swarm it is that of its container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaResult {
     /// Its address, such as `127.0.0.12`.
@@ -120,13 +121,13 @@ pub struct ReplicaResult {
     pub sessions_peak: u64,
     /// Median CPU use in the hold phase of the judged stage, in cores.
     pub cpu_cores: Option<f64>,
-    /// The highest resident memory in the run.
+    /// The most memory in the run.
     pub rss_bytes_max: Option<u64>,
-    /// Resident memory at the start of the judged window.
+    /// Memory at the start of the judged window.
     pub rss_bytes_start: Option<u64>,
-    /// Resident memory at its end.
+    /// Memory at its end.
     pub rss_bytes_end: Option<u64>,
-    /// The trend of resident memory in the judged window; `null`: cannot tell.
+    /// The trend of memory in the judged window; `null`: cannot tell.
     pub rss_slope: Option<SlopeResult>,
     /// Why there is no trend.
     pub rss_because: Option<String>,

@@ -122,6 +122,13 @@ pub struct Results {
     pub versions: Value,
 }
 
+impl Results {
+    /// Whether the replicas' memory is that of their containers, and not of their processes.
+    pub fn counts_containers(&self) -> bool {
+        self.backend == "swarm"
+    }
+}
+
 /// The server under test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerResult {

@@ -437,7 +437,8 @@ impl EventRecord {
     }
 }
 
-/// Columns of the replicas' samples. `cpu_ns` is the CPU time since the process started; a
+/// Columns of the replicas' samples. `rss_bytes` is what the process has resident, and on swarm the
+/// memory of its container (see `results.schema.json`). `cpu_ns` is the CPU time since the process started; a
 /// process's children are included; a restart shows as a new `pid` and `incarnation` and begins at zero.
 pub const REPLICAS_HEADER: &str = "at_ns,replica,pid,incarnation,rss_bytes,cpu_ns,fds,threads";
 

@@ -38,7 +38,7 @@ pub enum Metric {
     LostRequests,
     /// Scale command to convergence, in nanoseconds.
     Converge,
-    /// Growth of a replica's resident memory, in percent an hour; an interval.
+    /// Growth of a replica's memory, in percent an hour; an interval.
     RssGrowth,
     /// Load requests that were due and never sent.
     Dropped,

@@ -92,7 +92,7 @@ pub fn sample(shared: &Shared, units: Units) -> Option<BalancerSample> {
     if !shared.local(&task) {
         return None;
     }
-    let usage = Group::of_process(task.pid)?.usage()?;
+    let usage = Group::of_container(task.pid, &task.container)?.usage()?;
     // HAProxy's connections belong to the child of its first process.
     let server = last_child(task.pid);
     let own = procfs::process(server, units)?;

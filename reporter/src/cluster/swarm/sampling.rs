@@ -70,7 +70,7 @@ impl GroupSampler {
         if !self.shared.local(task) {
             return None;
         }
-        let usage = Group::of_process(task.pid)?.usage()?;
+        let usage = Group::of_container(task.pid, &task.container)?.usage()?;
         let tree = procfs::tree(task.pid, self.units);
         Some(ProcessSample {
             rss_bytes: usage.memory_bytes,

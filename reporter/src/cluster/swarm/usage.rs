@@ -27,13 +27,15 @@ pub struct Usage {
 }
 
 impl Group {
-    /// The group of a process, from `/proc/PID/cgroup` (man 7 cgroups).
-    pub fn of_process(pid: u32) -> Option<Self> {
+    /// The group of a container whose first process this is, from `/proc/PID/cgroup` (man 7 cgroups).
+    /// None where that names another one: a process that exits is moved to the roots of version 1,
+    /// which account for the whole host, and its line of version 2 stays as it was.
+    pub fn of_container(pid: u32, container: &str) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        Self::parse(&text, Path::new("/sys/fs/cgroup"))
+        Self::parse(&text, container, Path::new("/sys/fs/cgroup"))
     }
 
-    fn parse(text: &str, root: &Path) -> Option<Self> {
+    fn parse(text: &str, container: &str, root: &Path) -> Option<Self> {
         let path_of = |controller: &str| {
             text.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;
@@ -41,15 +43,15 @@ impl Group {
                 controllers.split(',').any(|own| own == controller).then_some(path)
             })
         };
+        let own = |path: &str| !container.is_empty() && path.contains(container);
         let below =
             |hierarchy: &str, path: &str| root.join(hierarchy).join(path.trim_start_matches('/'));
         match (path_of("memory"), path_of("cpuacct")) {
-            (Some(memory), Some(cpu)) => {
-                Some(Self::V1 { memory: below("memory", memory), cpu: below("cpuacct", cpu) })
-            }
+            (Some(memory), Some(cpu)) => (own(memory) && own(cpu))
+                .then(|| Self::V1 { memory: below("memory", memory), cpu: below("cpuacct", cpu) }),
             _ => {
                 let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-                Some(Self::V2(root.join(path.trim_start_matches('/'))))
+                own(path).then(|| Self::V2(root.join(path.trim_start_matches('/'))))
             }
         }
     }
@@ -96,7 +98,7 @@ mod tests {
         let root = Path::new("/r");
         let v1 = "11:memory:/docker/c1\n4:cpu,cpuacct:/docker/c1\n0::/system.slice\n";
         assert_eq!(
-            Group::parse(v1, root),
+            Group::parse(v1, "c1", root),
             Some(Group::V1 {
                 memory: PathBuf::from("/r/memory/docker/c1"),
                 cpu: PathBuf::from("/r/cpuacct/docker/c1"),
@@ -104,8 +106,17 @@ mod tests {
         );
         let v2 = "0::/system.slice/docker-c1.scope\n";
         let expected = Group::V2(PathBuf::from("/r/system.slice/docker-c1.scope"));
-        assert_eq!(Group::parse(v2, root), Some(expected));
-        assert_eq!(Group::parse("", root), None);
+        assert_eq!(Group::parse(v2, "c1", root), Some(expected));
+        assert_eq!(Group::parse("", "c1", root), None);
+    }
+
+    #[test]
+    fn the_whole_host_is_no_container() {
+        let root = Path::new("/r");
+        let exiting = "11:memory:/\n4:cpu,cpuacct:/\n0::/docker/c1\n";
+        assert_eq!(Group::parse(exiting, "c1", root), None);
+        assert_eq!(Group::parse("0::/\n", "c1", root), None);
+        assert_eq!(Group::parse("0::/docker/c1\n", "", root), None, "its name is not known");
     }
 
     #[test]

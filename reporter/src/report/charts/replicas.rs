@@ -102,7 +102,7 @@ fn service_ranges(canvas: &Canvas<'_>, targets: &[&TargetResult], row: f64, bott
     }
 }
 
-/// Resident memory of each replica over the run, with its trend in the judged window.
+/// Memory of each replica over the run, with its trend in the judged window.
 pub fn memory(analysis: &Analysis, results: &Results) -> Option<Chart> {
     let shown: Vec<(&ReplicaResult, &Vec<ProcessSample>)> = results
         .replicas
@@ -117,7 +117,7 @@ pub fn memory(analysis: &Analysis, results: &Results) -> Option<Chart> {
     let top = nice_max(most / 1_048_576.0 * 1.02);
     let rows = shown.len().div_ceil(PANEL_COLUMNS);
     let height = 16.0 + rows as f64 * 104.0 + 20.0;
-    let svg = picture(WIDTH, height as u32, "Resident memory of each replica", |canvas| {
+    let svg = picture(WIDTH, height as u32, "Memory of each replica", |canvas| {
         for (index, (replica, samples)) in shown.iter().enumerate() {
             memory_panel(canvas, analysis, index, replica, samples, top);
         }
@@ -125,11 +125,13 @@ pub fn memory(analysis: &Analysis, results: &Results) -> Option<Chart> {
     let window = analysis.memory_window.as_ref().map_or(String::new(), |window| {
         format!(" Shaded: the hold phase of stage {}, in which the trend is judged.", window.stage)
     });
+    let what = match results.counts_containers() {
+        true => "Memory in MiB of each replica's container",
+        false => "Resident memory in MiB of each replica's process",
+    };
     Some(Chart {
         name: "memory".to_owned(),
-        caption: format!(
-            "Resident memory in MiB of each replica's process over the run; a gap is a restart.{window}"
-        ),
+        caption: format!("{what} over the run; a gap is a restart.{window}"),
         svg,
     })
 }

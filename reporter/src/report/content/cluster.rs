@@ -63,7 +63,7 @@ pub(super) fn processes(context: &Context<'_>) -> Option<Section> {
     let mut table = Table::new(&[
         "<Replica",
         "Cores",
-        "RSS, most",
+        if context.results.counts_containers() { "Memory, most" } else { "RSS, most" },
         "start",
         "end",
         "Trend/h",
@@ -90,10 +90,11 @@ fn a_session(context: &Context<'_>) -> Option<Block> {
     let bytes = crate::tools::compare::memory_per_session(context.results)?;
     let window = context.analysis.memory_window.as_ref()?;
     Some(Block::Text(format!(
-        "At the end of the hold phase of stage {} all replicas together had {} resident a session \
-         held there, what they have without sessions included.",
+        "At the end of the hold phase of stage {} all replicas together had {} {} a session held \
+         there, what they have without sessions included.",
         window.stage,
-        units::bytes(bytes)
+        units::bytes(bytes),
+        if context.results.counts_containers() { "of memory" } else { "resident" }
     )))
 }
 
@@ -122,7 +123,19 @@ fn how_memory_is_judged(context: &Context<'_>, replicas: &[&ReplicaResult]) -> S
         ),
         None => "In no hold phase was the number of sessions constant.".to_owned(),
     };
-    format!("{window}{untold} Cores is the median CPU use in the hold phase of the judged stage.")
+    let what = match context.results.counts_containers() {
+        true => {
+            "Memory is that of each replica's container, by its control group: with what the kernel \
+             holds for it, such as sockets, and without file pages that can be dropped at once."
+        }
+        false => {
+            "RSS is what each replica's process and its children have resident; what the kernel \
+             holds for their sockets is not in it."
+        }
+    };
+    format!(
+        "{what} {window}{untold} Cores is the median CPU use in the hold phase of the judged stage."
+    )
 }
 
 fn replica_row(replica: &ReplicaResult, limit: &Threshold) -> Vec<Cell> {

@@ -37,7 +37,7 @@ pub enum Metric {
     Throughput,
     /// Share of due requests that failed or were dropped, of the whole hold phase.
     Failures,
-    /// Resident memory of all replicas over sessions held, in the judged window.
+    /// Memory of all replicas over sessions held, in the judged window.
     MemoryPerSession,
 }
 
@@ -319,7 +319,7 @@ fn seconds(metric: Metric, stage: &StageResult) -> Option<Vec<f64>> {
     (!values.is_empty()).then_some(values)
 }
 
-/// Resident memory of all replicas at the end of the judged window over the sessions held, bytes.
+/// Memory of all replicas at the end of the judged window over the sessions held, bytes.
 pub fn memory_per_session(results: &Results) -> Option<f64> {
     let memory: u64 = results.replicas.iter().filter_map(|replica| replica.rss_bytes_end).sum();
     let stage = crate::verdict::judge::top_stage(results)?;

@@ -44,7 +44,7 @@ pub struct Point {
     pub success_percent: Option<f64>,
     /// The most sessions alive at once.
     pub sessions: Option<f64>,
-    /// Resident memory of all replicas over the sessions.
+    /// Memory of all replicas over the sessions.
     pub memory_per_session_bytes: Option<f64>,
 }
 
