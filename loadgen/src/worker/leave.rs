@@ -141,7 +141,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
     pub(super) fn move_some(&mut self) -> io::Result<()> {
         let Some(mut moving) = self.moving.take() else { return Ok(()) };
         let count = self.count;
-        let share = moving.rebalance.then(|| self.targets.fair_share(count));
+        let share = moving.rebalance.then(|| self.targets.fair_share(count - self.ended));
         if count == 0 || self.targets.settled(share) {
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl<R: Ring, C: Clock> Worker<R, C> {
             let leaves = s.assigned && self.targets.should_leave(s.target, share);
             if leaves && s.state == State::Idle && !self.waits_for_lanes(session) {
                 let at_slots = self.established - self.pool.established();
-                let under_way = self.ramp_next.min(count) - at_slots;
+                let under_way = self.ramp_next.min(count) - at_slots - self.ended;
                 if under_way >= self.plan.limits.opening || !moving.pacer.take(self.now_ns) {
                     break;
                 }
@@ -175,6 +175,9 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         let s = &mut self.sessions[session as usize];
         let deleted = s.state == State::Closing && self.stage == Stage::Cooldown;
         s.state = State::Ended;
+        if std::mem::take(&mut s.assigned) {
+            self.targets.leave(s.target);
+        }
         self.ended += 1;
         self.ending_open = self.ending_open.saturating_sub(u32::from(deleted));
         self.session_ended(session);

@@ -90,6 +90,28 @@ fn sessions_leave_a_target_that_is_unwanted() {
     assert_eq!(finished.tally.dropped, 0);
 }
 
+/// Sessions that were given up hold nobody back who is to move, be they more than may be opened at
+/// one time; nobody looks for them, and they count in no share.
+#[test]
+fn sessions_that_ended_stop_no_move() {
+    let healthy = Script::healthy(Speaks::Sessions);
+    let killed = Script { kills: vec![13 * S..13 * S + 10 * MS], ..healthy.clone() };
+    let scripts = vec![healthy, killed];
+    let options = "-c 40 --ramp 500 -r 200 -d 0 --reinit-max 0 --opening 4";
+    let mut run = Run::new(&Case::new(options, scripts.clone()));
+    assert!(run.ramp(S));
+    run.turn_until_ns(14 * S);
+    assert_eq!((run.worker.ended, run.worker.established), (20, 20));
+    for (wanted, moved) in [(&[0][..], [20, 0]), (&[1], [0, 20]), (&[0, 1], [10, 10])] {
+        order(&run, &scripts, wanted, true);
+        run.turn_until_ns(run.now_ns() + 3 * S);
+        let assigned = [0, 1].map(|target| run.worker.targets.assigned(target));
+        assert_eq!(assigned, moved, "{wanted:?}");
+        assert!(run.worker.moving.is_none(), "nobody is looked for any more");
+    }
+    run.finish();
+}
+
 #[test]
 fn a_new_target_gets_its_share_at_the_rate_of_the_ramp() {
     let scripts = vec![Script::healthy(Speaks::Sessions); 3];
