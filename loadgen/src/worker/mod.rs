@@ -5,9 +5,9 @@
 //! and nothing allocates once the sessions stand. Files: `session` (state), `connect` (how
 //! connections come and go), `leave` (how sessions do), `receive` (completions), `send`
 //! (requests), `layered` (TLS and WebSocket in between), `due` (timers and schedule), `slots` (what
-//! slots are for), `pool` (more sessions than slots), `lanes` (several requests in flight), `streams` (event streams beside sessions), `answers` (requests of servers),
-//! `renew` (from one connection to another), `record` (log and counts), `targets` (where to),
-//! `lists`, `sample`.
+//! slots are for), `pool` (more sessions than slots), `lanes` (several requests in flight),
+//! `streams` (event streams beside sessions), `answers` (requests of servers), `renew` (from one
+//! connection to another), `record` (log and counts), `targets` (where to), `lists`, `sample`.
 
 mod answers;
 mod connect;

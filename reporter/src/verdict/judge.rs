@@ -11,10 +11,10 @@
 //! With `stage:NAME:` it is that stage; NAME is its whole name or its end after a `-`.
 //!
 //! A figure that is missing does not pass: the threshold fails and says why. The exceptions are
-//! default thresholds whose subject the plan does not contain (no stage kills a replica; no
-//! hold phase is long enough for a trend; fewer requests are due than a percentile needs), or whose
-//! measurement does not decide (an interval with the limit in it): `pass` is `null` and the report says so beside the verdict. A threshold that
-//! the user gave has no such exceptions.
+//! default thresholds whose subject the plan does not contain (no stage kills a replica; no hold
+//! phase is long enough for a trend; fewer requests are due than a percentile needs), or whose
+//! measurement does not decide (an interval with the limit in it): `pass` is `null` and the report
+//! says so beside the verdict. A threshold that the user gave has no such exceptions.
 
 use crate::analysis::replicas::WINDOW_NS_MIN;
 use crate::report::units;
