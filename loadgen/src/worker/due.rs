@@ -223,14 +223,16 @@ impl<R: Ring, C: Clock> Worker<R, C> {
         }
     }
 
-    /// A session that goes on over another connection without having been asked is free for less
-    /// long than it was last answered: it is pinged out of turn, where its turn would be too late.
+    /// A session that goes on over another connection without having been asked, and still counts as
+    /// alive, is free for less long than it was last answered: it is pinged out of turn, where its
+    /// turn would be too late.
     pub(super) fn ping_sooner(&mut self, session: u32) {
         let s = &self.sessions[session as usize];
         let due_ns = s.answered_ns + self.plan.ping_after_ns;
         let turn_ns = self.now_ns + self.plan.ping_after_ns;
         let asked = self.plan.heartbeat_ns > 0 && self.pool.is_empty();
-        if asked && turn_ns > s.answered_ns + self.plan.heartbeat_ns {
+        let alive = self.alive_links.queue_of(session).is_some();
+        if asked && alive && turn_ns > s.answered_ns + self.plan.heartbeat_ns {
             self.later.push(Reverse((due_ns, session, s.generation)));
         }
     }

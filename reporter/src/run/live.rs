@@ -163,9 +163,26 @@ impl<'a> Live<'a> {
     }
 }
 
-/// True if every planned session stands and has answered lately.
+/// True if every planned session stands and has answered lately. Connections do not count: a session
+/// may be between two of them, or share one.
 pub fn all_alive(status: &Status, planned: u64) -> bool {
-    status.tcp_open >= planned
-        && status.session_established >= planned
-        && status.session_alive >= planned
+    status.session_established >= planned && status.session_alive >= planned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_alive_by_their_answers() {
+        let status = |tcp_open, session_established, session_alive| Status {
+            tcp_open,
+            session_established,
+            session_alive,
+            ..Status::default()
+        };
+        assert!(all_alive(&status(0, 10, 10), 10), "each request has a connection of its own");
+        assert!(!all_alive(&status(10, 9, 10), 10), "one has lost its connection");
+        assert!(!all_alive(&status(10, 10, 9), 10), "one has not answered");
+    }
 }

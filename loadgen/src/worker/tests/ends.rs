@@ -112,6 +112,17 @@ fn idle_sessions_are_kept_alive() {
     }
 }
 
+/// Nothing opens a session of plain HTTP, and it is not asked before its turn.
+#[test]
+fn a_connection_of_plain_http_is_not_asked_at_once() {
+    let mut run =
+        quiet("-c 10 --ramp 1000 -r 0.001 -d 0 --heartbeat 30s", Script::healthy(Speaks::Plain));
+    assert!(run.ramp(S));
+    run.turn_until_ns(run.now_ns() + 20 * S);
+    assert!(run.worker.ring.servers()[0].counts.calls <= 1);
+    run.finish();
+}
+
 /// Servers end connections that nothing comes over, which says nothing about the session: it was
 /// answered within the heartbeat, and is alive.
 #[test]
