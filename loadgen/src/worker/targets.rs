@@ -93,9 +93,10 @@ impl Targets {
         if idle_ns < IDLE_CLOSE_NS_MIN {
             return;
         }
+        let known = self.closes_after(target, idle_ns);
         let t = &mut self.0[usize::from(target)];
         let stale = now_ns >= t.idle_close_at_ns + IDLE_CLOSE_KEPT_NS;
-        if t.idle_close_ns == 0 || idle_ns < t.idle_close_ns - t.idle_close_ns / 8 || stale {
+        if !known || stale {
             t.idle_close_since_ns = now_ns;
         }
         if t.idle_close_ns == 0 || idle_ns <= t.idle_close_ns || stale {

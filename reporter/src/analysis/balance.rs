@@ -132,6 +132,7 @@ mod tests {
         let expected = [("a", 50, 0), ("b", 50, 52), ("c", 0, 48)];
         assert_eq!(shares, expected.map(|(name, b, a)| (name.to_owned(), b, a)));
     }
+
     #[test]
     fn a_healthy_replica_that_holds_none_is_idle_until_it_ends() {
         use EventRecordKind::{Kill, ReplicaExit, ReplicaHealthy, ReplicaStart};
